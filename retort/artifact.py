@@ -19,6 +19,8 @@ class Checkpoint:
         folder: The local folder (the Hub's snapshot folder for a Hub id). Only ever read.
         config: The parsed ``config.json``.
         commit: The Hub's commit hash; None for a local folder.
+        subfolder: Where below ``folder`` the backbone lies; sentence-transformers checkpoints may
+            keep it in ``0_Transformer``.
         trust_remote_code: Whether the user allowed code that the checkpoint brings.
         allow_pickle: Whether the user allowed pickle weights.
     """
@@ -28,8 +30,14 @@ class Checkpoint:
     folder: Path
     config: Mapping[str, Any] = field(repr=False)
     commit: str | None = None
+    subfolder: str = ""
     trust_remote_code: bool = False
     allow_pickle: bool = False
+
+    @property
+    def backbone(self) -> Path:
+        """The folder with ``config.json``, the weights and the tokenizer."""
+        return self.folder / self.subfolder
 
     @property
     def model_type(self) -> str:
@@ -64,12 +72,20 @@ class Artifact:
     steps: tuple[Step, ...] = ()
     precision: str = "fp32"
 
-    def after(
-        self, path: Path, name: str, settings: Mapping[str, Any], seconds: float
-    ) -> Artifact:
+    def after(self, path: Path, name: str, settings: Mapping[str, Any], seconds: float) -> Artifact:
         """Return the artifact at ``path`` that one more step made out of this one."""
         step = Step(name, settings, round(seconds, 3), graph_bytes(path), graph_sha256(path))
         return replace(self, path=path, steps=(*self.steps, step))
+
+    def with_precision(self, precision: str) -> Artifact:
+        """Return the same graph, known to be of another precision."""
+        return replace(self, precision=precision)
+
+    def with_settings(self, settings: Mapping[str, Any]) -> Artifact:
+        """Return the same graph, with more said about its last step."""
+        last = self.steps[-1]
+        last = replace(last, settings={**last.settings, **settings})
+        return replace(self, steps=(*self.steps[:-1], last))
 
 
 def graph_files(path: Path) -> list[Path]:

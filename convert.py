@@ -1,0 +1,168 @@
+"""Convert a retrieval or NER checkpoint to an ONNX folder; this file tells how.
+
+resolve the checkpoint → choose its family → export → optimize → quantize → place → validate →
+package. Each step is one function in one file of ``retort/stages``, and takes and returns frozen
+values; what a family of models has of its own is one file in ``onnx_configs``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from retort.arguments import ConversionArguments, parse_arguments
+from retort.command import run_command
+from retort.talk import set_up_logging, show_progress
+
+if TYPE_CHECKING:
+    from onnx_configs.base import Reference
+    from retort.artifact import Artifact
+    from retort.output_folder import OutputFolder
+    from retort.plan import Plan
+    from retort.report import ValidationReport
+
+logger = logging.getLogger("retort.convert")
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A finished conversion: what was planned, measured, and found by --verify."""
+
+    plan: Plan
+    report: ValidationReport | None
+    verified: tuple[str, ...]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    arguments = parse_arguments(argv)
+    set_up_logging(quiet=arguments.quiet, verbose=arguments.verbose)
+    return run_command(lambda: _command(arguments), verbose=arguments.verbose)
+
+
+def decide(arguments: ConversionArguments) -> Plan:
+    """Look at the checkpoint's small files and decide what will be done.
+
+    Raises:
+        InputError: If the arguments or the checkpoint cannot be used.
+    """
+    from retort.stages.resolve import resolve
+
+    checkpoint = resolve(arguments, with_weights=False, progress=False)
+
+    from onnx_configs import choose_family
+    from retort.plan import make_plan
+
+    return make_plan(arguments, checkpoint, choose_family(checkpoint, arguments))
+
+
+def convert(arguments: ConversionArguments) -> Conversion:
+    """Convert one checkpoint; its folder appears whole or not at all.
+
+    Raises:
+        InputError: If the arguments or the checkpoint cannot be used.
+        ConversionError: If a stage fails.
+        FidelityError: If an fp32 file does not agree with the original model.
+    """
+    plan = decide(arguments)
+
+    from retort.output_folder import output_folder
+    from retort.record import write_record
+    from retort.stages.package import package
+    from retort.stages.resolve import resolve
+
+    with output_folder(plan.target, force=arguments.force, source=plan.checkpoint.folder) as output:
+        at_commit = replace(arguments, revision=plan.checkpoint.commit or arguments.revision)
+        resolve(at_commit, progress=show_progress(quiet=arguments.quiet))  # now with weights
+        placed = make_graphs(arguments, plan, output)
+        package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
+        report, verified = check(arguments, plan, placed, output)
+        write_record(output.folder, arguments, plan, placed, report)
+    return Conversion(plan, report, verified)
+
+
+def make_graphs(
+    arguments: ConversionArguments, plan: Plan, output: OutputFolder
+) -> dict[str, Artifact]:
+    """Export, optimize and quantize; return the finished graphs by their names in the folder."""
+    from retort.stages.export import export
+    from retort.stages.optimize import optimize
+    from retort.stages.package import place_graphs
+    from retort.stages.quantize import quantize
+
+    logger.info("exporting %s (%s)", plan.checkpoint.model_id, plan.family.name)
+    portable = export(plan.checkpoint, plan.family, arguments, output.scratch / "export")
+    variants = {plan.files["fp32"]: portable}
+    sources = [portable]
+    if plan.optimize:
+        logger.info("optimizing at level %d", plan.optimize)
+        optimized = optimize(
+            portable,
+            plan.checkpoint,
+            plan.optimize,
+            output.scratch / "optimize",
+            skip_shape_inference=arguments.skip_shape_inference,
+        )
+        variants[plan.files["optimized"]] = optimized
+        sources.insert(0, optimized)
+    for settings in plan.quantize:
+        logger.info("quantizing to %s", settings.precision)
+        folder = output.scratch / settings.precision
+        variants[plan.files[settings.precision]] = quantize(
+            plan.quantize_from(sources),
+            settings,
+            folder,
+            vocabulary=plan.vocabulary,
+            shape=plan.timing_shapes[-1],
+        )
+    return place_graphs(variants, plan.checkpoint, output.folder)
+
+
+def check(
+    arguments: ConversionArguments, plan: Plan, placed: dict[str, Artifact], output: OutputFolder
+) -> tuple[ValidationReport | None, tuple[str, ...]]:
+    """Measure every file against the untouched model, and run the samples of --verify."""
+    from retort.stages.validate import check_load, require_fp32_agreement, validate
+    from retort.stages.verify import sample_texts, verify
+
+    if arguments.skip_validation:
+        check_load(placed)
+    reference: Reference | None = None
+    report, verified = None, ()
+    if not arguments.skip_validation or arguments.verify:
+        reference = plan.family.reference(plan.checkpoint, arguments)
+    if reference and not arguments.skip_validation:
+        progress = show_progress(quiet=arguments.quiet)
+        logger.info("validating %d files against %s", len(placed), reference.library)
+        report = validate(
+            placed, plan.family, reference, vocabulary=plan.vocabulary, progress=progress
+        )
+        logger.info("%s", report.table())
+        require_fp32_agreement(report)
+    if reference and arguments.verify:
+        texts = sample_texts(plan.checkpoint, arguments.verify_text)
+        verified = verify(output.folder, list(placed), plan.family, reference, texts)
+    return report, verified
+
+
+def _command(arguments: ConversionArguments) -> None:
+    if arguments.dry_run:
+        plan = decide(arguments)
+        print(json.dumps(plan.as_json(), ensure_ascii=False))
+        return
+    result = convert(arguments)
+    if arguments.json:
+        record = {**result.plan.as_json(), "validation": result.report and result.report.as_json()}
+        print(json.dumps({**record, "verify": result.verified}, ensure_ascii=False))
+        return
+    for line in result.verified:
+        print(line)
+    print(result.plan.target)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

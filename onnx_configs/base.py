@@ -1,0 +1,191 @@
+"""What a model family is, and the ONNX configuration and patcher that families share."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from retort.arguments import ExportArguments
+from retort.artifact import Checkpoint
+from retort.errors import InputError
+from retort.json_files import read_object
+
+if TYPE_CHECKING:
+    import torch
+    from optimum.exporters.onnx import OnnxConfig
+
+Tensors = dict[str, npt.NDArray[Any]]
+TOKEN_AXES = {0: "batch_size", 1: "sequence_length"}
+BATCH_AXES = {0: "batch_size"}
+UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer knows no limit
+DEFAULT_MAXIMUM_LENGTH = 512
+# These architectures number positions from pad_token_id + 1, which costs them as many tokens.
+OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
+TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+
+
+@dataclass(frozen=True)
+class GraphRecipe:
+    """What a family puts into its graph.
+
+    Attributes:
+        task: The Optimum task whose model class is loaded and traced.
+        outputs: Output names with their dynamic axes, in the graph's order.
+        head: A module called with ``(outputs, attention_mask)`` that returns the outputs the
+            backbone lacks; None where the backbone has them all.
+    """
+
+    task: str
+    outputs: Mapping[str, Mapping[int, str]]
+    head: torch.nn.Module | None = None
+
+
+class Reference(Protocol):
+    """The untouched PyTorch model, run through the library its users use."""
+
+    library: str
+    max_length: int
+
+    def tokenize(self, texts: Sequence[str], padding_side: str) -> Tensors:
+        """Return int64 ``[batch, sequence]`` inputs by name, as the library tokenizes."""
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """Return float32 outputs under the graph's output names."""
+
+
+class ModelFamily(ABC):
+    """One kind of model: how it is recognised, exported, checked and packaged."""
+
+    name: ClassVar[str]
+    tasks: ClassVar[tuple[str, ...]]
+    fidelity_unit: ClassVar[str]
+
+    @abstractmethod
+    def recognises(self, checkpoint: Checkpoint) -> bool:
+        """Tell from configuration files alone whether the checkpoint is of this family."""
+
+    @abstractmethod
+    def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
+        """Return what goes into the graph, its head's weights loaded.
+
+        Raises:
+            InputError: If the checkpoint has a part that the graph cannot hold.
+        """
+
+    @abstractmethod
+    def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Reference:
+        """Load the untouched model that the graph must agree with."""
+
+    @abstractmethod
+    def fidelity(
+        self, expected: Tensors, actual: Tensors, mask: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Return one score for each text of a batch, 1 being perfect, in ``fidelity_unit``."""
+
+    @abstractmethod
+    def answers(self, model: Any, text: str) -> list[str]:
+        """Return the lines that ``--verify`` prints for a text run through a runtime model."""
+
+    def maximum_length(self, checkpoint: Checkpoint) -> int:
+        """Return the longest input in tokens that the checkpoint's users feed."""
+        said = json_file(checkpoint.backbone / "tokenizer_config.json").get("model_max_length")
+        limits = [positional_limit(checkpoint), said if said and said < UNLIMITED else None]
+        return int(min((limit for limit in limits if limit), default=DEFAULT_MAXIMUM_LENGTH))
+
+    def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
+        """Return JSON files to write into the folder, by path; they replace copied ones."""
+        del checkpoint, arguments
+        return {}
+
+    def config_updates(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
+        """Return what ``config.json`` must say for the family's consumers."""
+        del checkpoint
+        return {}
+
+
+def json_file(path: Path) -> dict[str, Any]:
+    """Return a JSON object, or an empty one where there is no such file."""
+    return read_object(path) if path.is_file() else {}
+
+
+def positional_limit(checkpoint: Checkpoint) -> int | None:
+    """Return how many tokens the position embeddings allow, or None if unlimited."""
+    limit = checkpoint.config.get("max_position_embeddings")
+    if not isinstance(limit, int) or limit <= 0:
+        return None
+    if checkpoint.model_type in OFFSET_POSITIONS:
+        limit -= int(checkpoint.config.get("pad_token_id", 1)) + 1
+    return limit
+
+
+def onnx_config(checkpoint: Checkpoint, recipe: GraphRecipe) -> OnnxConfig:
+    """Return Optimum's configuration of the architecture, with the recipe's outputs and head.
+
+    Raises:
+        InputError: If Optimum cannot export the architecture for the recipe's task.
+    """
+    from optimum.exporters.tasks import TasksManager
+    from transformers import AutoConfig
+
+    try:
+        constructor = TasksManager.get_exporter_config_constructor(
+            "onnx", model_type=checkpoint.model_type, task=recipe.task, library_name="transformers"
+        )
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"{checkpoint.model_id}: Optimum cannot export the architecture "
+            f"{checkpoint.model_type} for {recipe.task}; see its list of supported architectures"
+        ) from error
+    config = AutoConfig.from_pretrained(
+        checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
+    )
+    return _with_recipe(constructor.func, recipe)(config, task=recipe.task)
+
+
+def _with_recipe(base: Any, recipe: GraphRecipe) -> Any:
+    class RecipeOnnxConfig(base):  # type: ignore[misc]
+        _MODEL_PATCHER: Any = _with_head(base._MODEL_PATCHER, recipe.head)
+
+        @property
+        def inputs(self) -> dict[str, dict[int, str]]:
+            """Token inputs alone: position ids are the model's own business."""
+            return {name: dict(TOKEN_AXES) for name in super().inputs if name in TEXT_INPUTS}
+
+        @property
+        def outputs(self) -> dict[str, dict[int, str]]:
+            """The recipe's outputs, in its order."""
+            return {name: dict(axes) for name, axes in recipe.outputs.items()}
+
+    return RecipeOnnxConfig
+
+
+def _with_head(base: Any, head: torch.nn.Module | None) -> Any:
+    if head is None:
+        return base
+
+    class HeadPatcher(base):  # type: ignore[misc]
+        """While the model is traced, the head runs after it."""
+
+        def __enter__(self) -> None:
+            super().__enter__()
+            self._model.add_module("retort_head", head)
+            signature = inspect.signature(self.orig_forward)
+
+            def run_head(_: Any, args: Any, kwargs: Any, outputs: dict[str, Any]) -> dict[str, Any]:
+                mask = signature.bind(*args, **kwargs).arguments["attention_mask"]
+                return {**outputs, **head(outputs, mask)}
+
+            self._hook = self._model.register_forward_hook(run_head, with_kwargs=True)
+
+        def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
+            self._hook.remove()
+            super().__exit__(exc_type, exc_value, traceback)
+
+    return HeadPatcher

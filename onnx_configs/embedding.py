@@ -1,0 +1,204 @@
+"""Sentence embeddings: encoders and decoders, with the pooling that sentence-transformers does.
+
+Outputs ``last_hidden_state`` ``[batch, sequence, dim]`` and, where the checkpoint or the user
+names a pooling, ``sentence_embedding`` ``[batch, dim]``, exactly what
+``SentenceTransformer.encode`` returns for the checkpoint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_configs.base import (
+    BATCH_AXES,
+    TOKEN_AXES,
+    GraphRecipe,
+    ModelFamily,
+    Tensors,
+    json_file,
+    positional_limit,
+)
+from retort.arguments import ExportArguments
+from retort.artifact import Checkpoint
+from retort.errors import InputError
+from retort.fidelity import row_cosines, token_cosines
+from retort.head import HEAD_MODULES, POOLING_MODES, SentenceHead, load_sentence_head
+from retort.json_files import read_json
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+TRANSFORMER = "sentence_transformers.models.Transformer"
+BACKBONE_ENDINGS = ("Model", "ForMaskedLM", "ForPreTraining")
+
+
+class EmbeddingFamily(ModelFamily):
+    """Checkpoints whose use is a vector for a text."""
+
+    name = "embedding"
+    tasks = ("feature-extraction",)
+    fidelity_unit = "cosine of embeddings"
+
+    def recognises(self, checkpoint: Checkpoint) -> bool:
+        """Tell it by modules.json ending in a pooled vector, or by a backbone without a head."""
+        types = [module["type"] for module in sentence_modules(checkpoint)]
+        if types:
+            return types[0] == TRANSFORMER and any(t.endswith(".Pooling") for t in types)
+        architectures = checkpoint.config.get("architectures") or []
+        return any(name.endswith(BACKBONE_ENDINGS) for name in architectures)
+
+    def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
+        """Return the backbone's output and the checkpoint's own head after it."""
+        head = self._head(checkpoint, arguments)
+        outputs: dict[str, Mapping[int, str]] = {"last_hidden_state": TOKEN_AXES}
+        if head is not None:
+            outputs["sentence_embedding"] = BATCH_AXES
+        return GraphRecipe(self.tasks[0], outputs, head)
+
+    def _head(self, checkpoint: Checkpoint, arguments: ExportArguments) -> SentenceHead | None:
+        modules = sentence_modules(checkpoint)
+        if not modules:
+            return SentenceHead((arguments.pooling,)) if arguments.pooling else None
+        if arguments.pooling:
+            raise InputError(
+                f"{checkpoint.model_id} brings its own pooling in modules.json; drop --pooling"
+            )
+        unknown = [m["type"] for m in modules[1:] if m["type"] not in HEAD_MODULES]
+        if modules[0]["type"] != TRANSFORMER or unknown:
+            raise InputError(
+                f"{checkpoint.folder / 'modules.json'}: cannot put "
+                f"{(unknown or [modules[0]['type']])[0]} into a graph; the known modules are "
+                f"Transformer, {', '.join(kind.rsplit('.', 1)[1] for kind in HEAD_MODULES)}"
+            )
+        return load_sentence_head(checkpoint, modules[1:])
+
+    def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> SentenceReference:
+        """Load the checkpoint with sentence-transformers."""
+        return SentenceReference(_sentence_transformer(checkpoint, arguments))
+
+    def fidelity(
+        self, expected: Tensors, actual: Tensors, mask: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Return each text's cosine: of its sentence embedding, else the mean over its tokens."""
+        if "sentence_embedding" in expected:
+            return row_cosines(expected["sentence_embedding"], actual["sentence_embedding"])
+        return token_cosines(expected["last_hidden_state"], actual["last_hidden_state"], mask)
+
+    def maximum_length(self, checkpoint: Checkpoint) -> int:
+        """Return max_seq_length of sentence-transformers, else what the tokenizer says."""
+        settings = json_file(checkpoint.backbone / "sentence_bert_config.json")
+        length = settings.get("max_seq_length") or super().maximum_length(checkpoint)
+        return int(min(length, positional_limit(checkpoint) or length))
+
+    def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
+        """Return sentence-transformers' files for a pooling that only --pooling names."""
+        if sentence_modules(checkpoint) or not arguments.pooling:
+            return {}
+        width = checkpoint.config.get("hidden_size") or checkpoint.config.get("dim")
+        modes = {key: mode == arguments.pooling for mode, key in POOLING_MODES.items()}
+        return {
+            "modules.json": [
+                {"idx": 0, "name": "0", "path": "", "type": TRANSFORMER},
+                {
+                    "idx": 1,
+                    "name": "1",
+                    "path": "1_Pooling",
+                    "type": "sentence_transformers.models.Pooling",
+                },
+            ],
+            "1_Pooling/config.json": {"word_embedding_dimension": width, **modes},
+            "sentence_bert_config.json": {
+                "max_seq_length": self.maximum_length(checkpoint),
+                "do_lower_case": False,
+            },
+        }
+
+    def answers(self, model: Any, text: str) -> list[str]:
+        """Return the vector's length and its first numbers."""
+        vector = model.encode(text)
+        first = ", ".join(f"{value:.4f}" for value in vector[:4])
+        return [f"{vector.shape[-1]} dimensions: {first}, …"]
+
+
+class SentenceReference:
+    """A ``SentenceTransformer``, fed tokens and read before and after pooling."""
+
+    def __init__(self, model: SentenceTransformer) -> None:
+        import sentence_transformers
+
+        self.model = model
+        self.library = f"sentence-transformers {sentence_transformers.__version__}"
+        self.max_length = int(model.max_seq_length or 512)
+
+    def tokenize(self, texts: Sequence[str], padding_side: str) -> Tensors:
+        """Return the library's own tokens, padded on the given side."""
+        self.model.tokenizer.padding_side = padding_side
+        features = self.model.tokenize(list(texts))
+        return {name: value.numpy() for name, value in features.items() if hasattr(value, "numpy")}
+
+    def run(self, inputs: Tensors) -> Tensors:
+        """Return ``last_hidden_state``, and ``sentence_embedding`` where there is a pooling."""
+        import torch
+
+        with torch.inference_mode():
+            features = {name: torch.from_numpy(value) for name, value in inputs.items()}
+            # Max pooling overwrites padding rows in place, hence a copy before the head runs.
+            features = self.model[0](features)
+            outputs = {"last_hidden_state": features["token_embeddings"].clone().numpy()}
+            for module in list(self.model)[1:]:
+                features = module(features)
+            if "sentence_embedding" in features:
+                outputs["sentence_embedding"] = features["sentence_embedding"].numpy()
+        return outputs
+
+
+def sentence_modules(checkpoint: Checkpoint) -> list[dict[str, Any]]:
+    """Return the modules of ``modules.json`` in order; an empty list where there is none.
+
+    Raises:
+        InputError: If the file is not the list that sentence-transformers writes.
+    """
+    path = checkpoint.folder / "modules.json"
+    if not path.is_file():
+        return []
+    modules = read_json(path)
+    if not isinstance(modules, list) or not all("type" in module for module in modules):
+        raise InputError(f"{path}: not a list of sentence-transformers modules; fetch it again")
+    return modules
+
+
+def _sentence_transformer(
+    checkpoint: Checkpoint, arguments: ExportArguments
+) -> SentenceTransformer:
+    import torch
+    from sentence_transformers import SentenceTransformer, models
+
+    settings = {
+        "device": "cpu",
+        "trust_remote_code": checkpoint.trust_remote_code,
+        "local_files_only": True,
+    }
+    if sentence_modules(checkpoint):
+        return SentenceTransformer(
+            str(checkpoint.folder), model_kwargs={"torch_dtype": torch.float32}, **settings
+        ).eval()
+    remote = {"trust_remote_code": checkpoint.trust_remote_code}
+    backbone = models.Transformer(
+        str(checkpoint.backbone),
+        max_seq_length=positional_limit(checkpoint),
+        model_args={"torch_dtype": torch.float32, **remote},
+        tokenizer_args=remote,
+        config_args=remote,
+    )
+    modules: list[Any] = [backbone]
+    if arguments.pooling:
+        width = backbone.get_word_embedding_dimension()
+        modules.append(models.Pooling(width, pooling_mode=arguments.pooling))
+    return SentenceTransformer(modules=modules, device="cpu").eval()
+
+
+FAMILY = EmbeddingFamily()

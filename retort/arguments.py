@@ -1,0 +1,288 @@
+"""Every option of a conversion, declared once; importing this imports no torch."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import ModuleType
+from typing import Any, ClassVar, Literal, NoReturn
+
+from retort import __version__
+from retort.errors import InputError
+
+PRECISIONS = ("QInt8", "QUInt8", "Float16")
+Pooling = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+
+
+class OnOff(argparse.Action):
+    """An option that is unset by default: ``--name`` turns it on, ``--no_name`` off."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        """Store True, False, or the value that was written."""
+        off = (option_string or "").startswith("--no")
+        setattr(namespace, self.dest, not values if off else values)
+
+
+def option(help_text: str, **settings: Any) -> dict[str, Any]:
+    """Return field metadata as ``HfArgumentParser`` reads it."""
+    return {"help": help_text.replace("%", "%%"), **settings}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceArguments:
+    """Where the checkpoint comes from."""
+
+    _argument_group_name: ClassVar[str] = "source"
+
+    model_id: str = field(
+        metadata=option("Hugging Face id (org/name) or local folder of the checkpoint to convert.")
+    )
+    revision: str | None = field(
+        default=None,
+        metadata=option("Branch, tag or commit on the Hub; the default branch if unset."),
+    )
+    token: str | None = field(
+        default=None,
+        metadata=option("Hub access token; HF_TOKEN or the stored login is used if unset."),
+    )
+    cache_dir: str | None = field(
+        default=None, metadata=option("Folder for Hub downloads; huggingface_hub's own if unset.")
+    )
+    trust_remote_code: bool = field(
+        default=False,
+        metadata=option("Run Python code that the checkpoint brings. Read that code first."),
+    )
+    allow_pickle: bool = field(
+        default=False,
+        metadata=option(
+            "Accept pickle weights (pytorch_model.bin) where there are no safetensors; "
+            "they are loaded with weights_only=True."
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments:
+    """What the graph should be."""
+
+    _argument_group_name: ClassVar[str] = "export"
+
+    task: str = field(
+        default="auto",
+        metadata=option("Optimum task or synonym of it; auto derives it from the checkpoint."),
+    )
+    family: str = field(
+        default="auto",
+        metadata=option(
+            "Model family, a file name in onnx_configs/; name one when a checkpoint could be two."
+        ),
+    )
+    pooling: Pooling | None = field(
+        default=None,
+        metadata=option(
+            "Adds a sentence_embedding output to a checkpoint that has no modules.json "
+            "(followed by L2 normalisation only where the checkpoint says so)."
+        ),
+    )
+    opset: int | None = field(
+        default=None,
+        metadata=option("ONNX opset, 14 to 20; unset takes the architecture's, usually 18."),
+    )
+    device: str = field(default="cpu", metadata=option("Torch device to trace on: cpu or cuda."))
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizeArguments:
+    """How graphs are fused and quantized."""
+
+    _argument_group_name: ClassVar[str] = "optimize and quantize"
+
+    optimize: Literal[0, 1, 2, 99] = field(
+        default=1,
+        metadata=option(
+            "Fusion level: 0 none; 1 portable fusions; 2 adds fusions for this execution provider; "
+            "99 adds layouts for this very processor (do not ship such a file)."
+        ),
+    )
+    quantize: list[str] = field(
+        default_factory=list,
+        metadata=option(
+            f"Precisions to write beside fp32: {', '.join(PRECISIONS)}; "
+            "several by commas or by repeating the option.",
+            action="extend",
+            metavar="PRECISION",
+        ),
+    )
+    per_channel: bool = field(
+        default=True,
+        metadata=option("8-bit: one scale for each output channel of a weight, not one for all."),
+    )
+    reduce_range: bool | None = field(
+        default=None,
+        metadata=option(
+            "8-bit: 7-bit weights. On by default only for targets without VNNI (avx2), whose 8-bit "
+            "multiply-add saturates at 16 bits; elsewhere it only costs accuracy.",
+            action=OnOff,
+            nargs="?",
+            const=True,
+            aliases=["--no_reduce_range", "--no-reduce-range"],
+        ),
+    )
+    target: Literal["auto", "avx2", "avx512_vnni", "arm64"] = field(
+        default="auto",
+        metadata=option("Processor that will run the 8-bit files; auto looks at this one."),
+    )
+    skip_shape_inference: bool = field(
+        default=False,
+        metadata=option(
+            "Skip ONNX Runtime's symbolic shape inference, for graphs on which it fails; "
+            "8-bit files are then made from the portable graph."
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidateArguments:
+    """How the result is checked."""
+
+    _argument_group_name: ClassVar[str] = "validate"
+
+    skip_validation: bool = field(
+        default=False,
+        metadata=option("Only check that the files load; the folder then says so."),
+    )
+    verify: bool = field(
+        default=False,
+        metadata=option(
+            "Run sample texts through the finished files and print what they answer, with the "
+            "PyTorch model's answer where it differs."
+        ),
+    )
+    verify_text: list[str] = field(
+        default_factory=list,
+        metadata=option(
+            "Text for --verify, repeatable; unset takes the checkpoint's verify_texts.txt.",
+            action="extend",
+            metavar="TEXT",
+        ),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputArguments:
+    """Where the result goes and what is said on the way."""
+
+    _argument_group_name: ClassVar[str] = "output"
+
+    output_parent_dir: str = field(
+        default="./models/",
+        metadata=option("The result is written to a folder below this one, named after the model."),
+    )
+    file_naming: Literal["transformers.js", "opt_level"] = field(
+        default="transformers.js",
+        metadata=option(
+            "transformers.js: model_quantized.onnx and so on; opt_level: model_opt1_QInt8.onnx."
+        ),
+    )
+    force: bool = field(default=False, metadata=option("Replace an existing output folder."))
+    dry_run: bool = field(
+        default=False, metadata=option("Print the plan as JSON and stop; no weights are loaded.")
+    )
+    quiet: bool = field(default=False, metadata=option("Say nothing but warnings and errors."))
+    verbose: bool = field(
+        default=False, metadata=option("Say more; print a traceback with an error.")
+    )
+    json: bool = field(
+        default=False, metadata=option("Print one machine-readable result line on stdout.")
+    )
+
+
+GROUPS = (SourceArguments, ExportArguments, OptimizeArguments, ValidateArguments, OutputArguments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConversionArguments(
+    OutputArguments, ValidateArguments, OptimizeArguments, ExportArguments, SourceArguments
+):
+    """All options of one conversion; each stage is typed to the group it reads."""
+
+    def __post_init__(self) -> None:
+        """Split comma-separated precisions and refuse unknown ones.
+
+        Raises:
+            InputError: If a precision is not one of ``PRECISIONS``.
+        """
+        names = [name.strip() for item in self.quantize for name in item.split(",")]
+        by_lower = {name.lower(): name for name in PRECISIONS}
+        for name in filter(None, names):
+            if name.lower() not in by_lower:
+                raise InputError(
+                    f"--quantize {name}: unknown precision; choose from {', '.join(PRECISIONS)}"
+                )
+        chosen = dict.fromkeys(by_lower[name.lower()] for name in names if name)
+        object.__setattr__(self, "quantize", list(chosen))
+
+
+def parse_arguments(
+    argv: Sequence[str] | None = None, program: str = "convert.py"
+) -> ConversionArguments:
+    """Parse a command line; usage errors leave the process with exit code 2.
+
+    Args:
+        argv: The arguments after the program's name; ``sys.argv`` if None.
+        program: The name that messages begin with.
+    """
+    parser = _parser(program)
+    *parsed, unknown = parser.parse_args_into_dataclasses(
+        list(sys.argv[1:] if argv is None else argv), return_remaining_strings=True
+    )
+    if unknown:
+        parser.error(f"unknown argument: {' '.join(unknown)}")
+    values = {item.name: getattr(group, item.name) for group in parsed for item in fields(group)}
+    try:
+        return ConversionArguments(**values)
+    except InputError as error:
+        parser.error(str(error))
+
+
+def _parser(program: str) -> Any:
+    # transformers' package imports torch; its parser module alone does not.
+    module = _module_alone("transformers", "hf_argparser.py")
+
+    class OneLineParser(module.HfArgumentParser):  # type: ignore[misc, name-defined]
+        def error(self, message: str) -> NoReturn:
+            self.exit(2, f"{program}: error: {message} (see {program} --help)\n")
+
+    parser = OneLineParser(
+        list(GROUPS),
+        prog=program,
+        allow_abbrev=False,
+        description="Convert a retrieval or NER checkpoint to an ONNX folder, and measure it.",
+        epilog="Exit codes: 0 done, 1 a conversion failed, 2 wrong usage or input, 3 the result "
+        "misses the fidelity asked for, 130 interrupted. Results go to stdout, talk to stderr.",
+    )
+    parser.add_argument("--version", action="version", version=f"retort {__version__}")
+    return parser
+
+
+def _module_alone(package: str, file_name: str) -> ModuleType:
+    found = importlib.util.find_spec(package)
+    if found is None or found.origin is None:
+        raise InputError(f"{package} is not installed; run pip install -r requirements.txt")
+    path = Path(found.origin).parent / file_name
+    spec = importlib.util.spec_from_file_location(f"_{path.stem}_alone", path)
+    if spec is None or spec.loader is None:
+        raise InputError(f"cannot load {path}; reinstall {package}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -1,0 +1,147 @@
+"""Reading and settling ONNX files: headers, operators, external data."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+from onnx.external_data_helper import uses_external_data
+
+MAXIMUM_IR = 9
+STANDARD_DOMAIN = ""
+LARGEST_SINGLE_FILE = 2_000_000_000  # bytes; protobuf ends at 2 GiB
+FUSED_OPERATORS = frozenset(
+    {
+        "Attention", "BiasGelu", "BiasSplitGelu", "EmbedLayerNormalization", "FastGelu",
+        "FusedMatMul", "Gelu", "GemmFastGelu", "GroupQueryAttention", "MultiHeadAttention",
+        "QAttention", "QuickGelu", "RotaryEmbedding", "SimplifiedLayerNormalization",
+        "SkipLayerNormalization", "SkipSimplifiedLayerNormalization",
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class GraphSummary:
+    """What a graph's file says of itself."""
+
+    opset: int
+    ir_version: int
+    nodes: int
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    fused_operators: Mapping[str, int]
+
+
+def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Yield every node of a graph and of the subgraphs inside its nodes."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from nodes_of(attribute.g)
+
+
+def summarize(path: Path) -> GraphSummary:
+    """Read a graph's header, its inputs and outputs, and its fused operators."""
+    model = onnx.load(str(path), load_external_data=False)
+    operators = Counter(
+        node.op_type
+        for node in nodes_of(model.graph)
+        if node.op_type in FUSED_OPERATORS and node.domain != STANDARD_DOMAIN
+    )
+    return GraphSummary(
+        opset=next(o.version for o in model.opset_import if o.domain in ("", "ai.onnx")),
+        ir_version=model.ir_version,
+        nodes=sum(1 for _ in nodes_of(model.graph)),
+        inputs=tuple(value.name for value in model.graph.input),
+        outputs=tuple(value.name for value in model.graph.output),
+        fused_operators=dict(sorted(operators.items())),
+    )
+
+
+def settle_header(source: Path, target: Path, metadata: Mapping[str, str]) -> None:
+    """Write ``source`` to ``target`` with a header that every runtime reads.
+
+    The IR version is at most 9 (ONNX Runtime 1.17 rejects 10), opset imports that no node uses
+    are dropped (it rejects ``ai.onnx.ml`` 5), and ``metadata`` becomes ``metadata_props``.
+    External data is moved along as ``<target>_data`` (``<source>`` loses it).
+    """
+    model = onnx.load(str(source), load_external_data=False)
+    model.ir_version = min(model.ir_version, MAXIMUM_IR)
+    used = {node.domain for node in nodes_of(model.graph)} | {STANDARD_DOMAIN}
+    used |= {node.domain for function in model.functions for node in function.node}
+    kept = [opset for opset in model.opset_import if opset.domain in used]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+    onnx.helper.set_model_props(model, dict(metadata))
+    data = [Path(name) for name in _external_files(model)]
+    _point_external_data(model, {name.name: f"{target.name}_data" for name in data})
+    onnx.save(model, str(target))
+    for name in data:
+        (source.parent / name).rename(target.parent / f"{target.name}_data")
+
+
+def settle_external_data(path: Path) -> None:
+    """Give external data the one name that transformers.js finds: ``<file>_data``.
+
+    ONNX Runtime's tools write ``<file>.data``; the reference inside the graph changes with it.
+    """
+    model = onnx.load(str(path), load_external_data=False)
+    wanted = f"{path.name}_data"
+    names = [name for name in _external_files(model) if name != wanted]
+    if not names:
+        return
+    if len(names) > 1:
+        whole = onnx.load(str(path))
+        onnx.save(whole, str(path), save_as_external_data=True, location=wanted)
+    else:
+        (path.parent / names[0]).rename(path.parent / wanted)
+        _point_external_data(model, {names[0]: wanted})
+        onnx.save(model, str(path))
+    for name in names:
+        (path.parent / name).unlink(missing_ok=True)
+
+
+def save_graph(model: onnx.ModelProto, path: Path) -> None:
+    """Write a graph to ``path``, its tensors to ``<path>_data`` where one file cannot hold them."""
+    if model.ByteSize() < LARGEST_SINGLE_FILE:
+        onnx.save(model, str(path))
+    else:
+        onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}_data")
+
+
+def constant_names(graph: onnx.GraphProto) -> set[str]:
+    """Return the names of a graph's initializers and constants."""
+    names = {tensor.name for tensor in graph.initializer}
+    return names | {node.output[0] for node in graph.node if node.op_type == "Constant"}
+
+
+def _tensors(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
+    yield from model.graph.initializer
+    for node in nodes_of(model.graph):
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.g.initializer
+
+
+def _external_files(model: onnx.ModelProto) -> list[str]:
+    files = {
+        entry.value: None
+        for tensor in _tensors(model)
+        if uses_external_data(tensor)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
+    return list(files)
+
+
+def _point_external_data(model: onnx.ModelProto, renamed: Mapping[str, Any]) -> None:
+    for tensor in _tensors(model):
+        for entry in tensor.external_data:
+            if entry.key == "location":
+                entry.value = renamed.get(entry.value, entry.value)

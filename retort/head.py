@@ -1,0 +1,196 @@
+"""The modules that sentence-transformers runs after a backbone, written for tracing.
+
+This shares no code with sentence-transformers, which is what the finished graph is checked
+against. Poolings: Reimers and Gurevych 2019 (Sentence-BERT), Muennighoff 2022 (SGPT, weighted).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from retort.artifact import Checkpoint
+from retort.errors import InputError
+
+# Pooling mode to its key in 1_Pooling/config.json, in the order in which modes are concatenated.
+POOLING_MODES = {
+    "cls": "pooling_mode_cls_token",
+    "max": "pooling_mode_max_tokens",
+    "mean": "pooling_mode_mean_tokens",
+    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
+    "weightedmean": "pooling_mode_weightedmean_tokens",
+    "lasttoken": "pooling_mode_lasttoken",
+}
+
+
+def _cls(tokens: Tensor, mask: Tensor) -> Tensor:
+    return tokens[:, 0]
+
+
+def _pick(tokens: Tensor, index: Tensor) -> Tensor:
+    return torch.gather(tokens, 1, index).squeeze(1)
+
+
+def _max(tokens: Tensor, mask: Tensor) -> Tensor:
+    # By index: ONNX Runtime's shape inference fails on ReduceMax from opset 18 on.
+    masked = tokens.masked_fill(mask == 0, -1e9)
+    return _pick(masked, masked.argmax(dim=1, keepdim=True))
+
+
+def _weighted(tokens: Tensor, weights: Tensor, power: float = 1.0) -> Tensor:
+    total = weights.sum(dim=1).clamp(min=1e-9)
+    return (tokens * weights).sum(dim=1) / total**power
+
+
+def _mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    return _weighted(tokens, mask)
+
+
+def _mean_sqrt(tokens: Tensor, mask: Tensor) -> Tensor:
+    return _weighted(tokens, mask, power=0.5)
+
+
+def _weighted_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    positions = torch.arange(1, tokens.shape[1] + 1, device=tokens.device, dtype=tokens.dtype)
+    return _weighted(tokens, mask * positions[None, :, None])
+
+
+def _last_token(tokens: Tensor, mask: Tensor) -> Tensor:
+    # The last real token, whichever side is padded; a row without any gives zeros.
+    positions = torch.arange(1, tokens.shape[1] + 1, device=tokens.device, dtype=tokens.dtype)
+    last = (mask * positions[None, :, None]).argmax(dim=1, keepdim=True)
+    return _pick(tokens * mask, last.expand(-1, 1, tokens.shape[2]))
+
+
+POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cls": _cls,
+    "max": _max,
+    "mean": _mean,
+    "mean_sqrt_len_tokens": _mean_sqrt,
+    "weightedmean": _weighted_mean,
+    "lasttoken": _last_token,
+}
+
+
+class Normalize(nn.Module):
+    """L2 normalisation of the last axis."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Return vectors of length one; a zero vector stays zero."""
+        # ONNX Runtime's shape inference fails on what vector_norm and normalize trace to.
+        lengths = torch.sqrt((vectors * vectors).sum(dim=-1, keepdim=True))
+        return vectors / lengths.clamp(min=1e-12)
+
+
+class SentenceHead(nn.Module):
+    """Poolings side by side, then layers: ``sentence_embedding`` from ``last_hidden_state``."""
+
+    def __init__(self, modes: Sequence[str], layers: Sequence[nn.Module] = ()) -> None:
+        super().__init__()
+        self.modes = [mode for mode in POOLINGS if mode in modes]
+        self.layers = nn.Sequential(*layers)
+        self.requires_grad_(False)
+
+    def forward(self, outputs: Mapping[str, Tensor], attention_mask: Tensor) -> dict[str, Tensor]:
+        """Return ``sentence_embedding`` ``[batch, dim]``."""
+        tokens = outputs["last_hidden_state"]
+        mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
+        pooled = torch.cat([POOLINGS[mode](tokens, mask) for mode in self.modes], dim=1)
+        return {"sentence_embedding": self.layers(pooled)}
+
+
+def load_sentence_head(
+    checkpoint: Checkpoint, modules: Sequence[Mapping[str, Any]]
+) -> SentenceHead:
+    """Build the head that ``modules.json`` lists after the Transformer, weights loaded as fp32.
+
+    Raises:
+        InputError: If a module's files are missing or say something unknown.
+    """
+    poolings = [module for module in modules if module["type"].endswith(".Pooling")]
+    if len(poolings) != 1 or modules[0] is not poolings[0]:
+        raise InputError(
+            f"{checkpoint.folder / 'modules.json'}: expected one Pooling right after Transformer"
+        )
+    settings = _settings(checkpoint.folder / poolings[0]["path"])
+    modes = [mode for mode, key in POOLING_MODES.items() if settings.get(key)]
+    if "pooling_mode" in settings:
+        modes = str(settings["pooling_mode"]).split("+")
+    if not modes or not set(modes) <= set(POOLINGS):
+        raise InputError(f"{checkpoint.folder / poolings[0]['path']}: unknown pooling {modes}")
+    layers = [
+        layer
+        for module in modules[1:]
+        if (layer := HEAD_MODULES[module["type"]](checkpoint, checkpoint.folder / module["path"]))
+    ]
+    return SentenceHead(modes, layers)
+
+
+def _dense(checkpoint: Checkpoint, folder: Path) -> nn.Module:
+    settings = _settings(folder)
+    linear = nn.Linear(
+        settings["in_features"], settings["out_features"], settings.get("bias", True)
+    )
+    _load_weights(linear, checkpoint, folder, prefix="linear.")
+    return nn.Sequential(linear, _activation(settings.get("activation_function"), folder))
+
+
+def _layer_norm(checkpoint: Checkpoint, folder: Path) -> nn.Module:
+    norm = nn.LayerNorm(_settings(folder)["dimension"])
+    _load_weights(norm, checkpoint, folder, prefix="norm.")
+    return norm
+
+
+def _normalize(checkpoint: Checkpoint, folder: Path) -> nn.Module:
+    return Normalize()
+
+
+def _nothing(checkpoint: Checkpoint, folder: Path) -> None:
+    return None
+
+
+HEAD_MODULES: Mapping[str, Callable[[Checkpoint, Path], nn.Module | None]] = {
+    "sentence_transformers.models.Pooling": _nothing,  # read by load_sentence_head itself
+    "sentence_transformers.models.Dense": _dense,
+    "sentence_transformers.models.LayerNorm": _layer_norm,
+    "sentence_transformers.models.Normalize": _normalize,
+    "sentence_transformers.models.Dropout": _nothing,  # does nothing at inference
+}
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); fetch the checkpoint again") from error
+
+
+def _activation(name: str | None, folder: Path) -> nn.Module:
+    # Only torch's own layers: a name from a checkpoint must not import anything else.
+    package, _, layer = (name or "torch.nn.modules.linear.Identity").rpartition(".")
+    kind = getattr(nn, layer, None) if package.startswith("torch.nn") else None
+    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
+        raise InputError(f"{folder / 'config.json'}: {name} is not an activation of torch.nn")
+    return kind()
+
+
+def _load_weights(layer: nn.Module, checkpoint: Checkpoint, folder: Path, prefix: str) -> None:
+    from safetensors.torch import load_file
+
+    safe, pickle = folder / "model.safetensors", folder / "pytorch_model.bin"
+    if safe.is_file():
+        weights = load_file(safe)
+    elif pickle.is_file() and checkpoint.allow_pickle:
+        weights = torch.load(pickle, map_location="cpu", weights_only=True)
+    else:
+        hint = "pass --allow_pickle if you trust it" if pickle.is_file() else "fetch it again"
+        raise InputError(f"{safe}: not found; {hint}")
+    layer.load_state_dict(
+        {key.removeprefix(prefix): value.to(torch.float32) for key, value in weights.items()}
+    )

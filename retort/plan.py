@@ -1,0 +1,129 @@
+"""What a conversion will do, decided before anything heavy is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retort.arguments import ConversionArguments
+from retort.artifact import Artifact, Checkpoint
+from retort.output_folder import target_folder
+from retort.stages.quantize import QuantizeSettings, quantize_settings
+from retort.timing import SHAPES
+
+if TYPE_CHECKING:
+    from onnx_configs.base import ModelFamily
+
+PORTABLE = "fp32"
+OPTIMIZED = "optimized"
+TRANSFORMERS_JS_NAMES = {
+    "QInt8": "onnx/model_int8.onnx",
+    "QUInt8": "onnx/model_uint8.onnx",
+    "Float16": "onnx/model_fp16.onnx",
+}
+DEFAULT_8_BIT_NAME = "onnx/model_quantized.onnx"  # what transformers.js calls q8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One conversion, decided.
+
+    Attributes:
+        checkpoint: The source.
+        family: The model family.
+        target: The folder that will be written.
+        files: Graph files by variant: ``fp32``, ``optimized`` and the precisions.
+        links: Further names of the same bytes.
+        quantize: The settings of each precision.
+        optimize: The fusion level.
+        promises_level: Whether the file names say from which fusion level a precision was made.
+    """
+
+    checkpoint: Checkpoint
+    family: ModelFamily
+    target: Path
+    files: Mapping[str, str]
+    links: Mapping[str, str]
+    quantize: tuple[QuantizeSettings, ...]
+    optimize: int
+    promises_level: bool = False
+
+    @property
+    def vocabulary(self) -> int:
+        """The number of token ids, for random inputs."""
+        return int(self.checkpoint.config.get("vocab_size") or 2)
+
+    @property
+    def timing_shapes(self) -> tuple[tuple[int, int], ...]:
+        """The shapes at which files are timed, none longer than the model takes."""
+        longest = self.family.maximum_length(self.checkpoint)
+        return tuple((batch, min(length, longest)) for batch, length in SHAPES)
+
+    def quantize_from(self, sources: Sequence[Artifact]) -> list[Artifact]:
+        """Return the graphs that precisions are made from, the preferred one first."""
+        # A name with a level in it is a promise; otherwise the faster result is taken.
+        return list(sources[:1] if self.promises_level else sources)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON values."""
+        return {
+            "model_id": self.checkpoint.model_id,
+            "commit": self.checkpoint.commit,
+            "model_type": self.checkpoint.model_type,
+            "family": self.family.name,
+            "task": self.family.tasks[0],
+            "maximum_length": self.family.maximum_length(self.checkpoint),
+            "target": str(self.target),
+            "files": dict(self.files),
+            "links": dict(self.links),
+            "optimize": self.optimize,
+            "quantize": [asdict(settings) for settings in self.quantize],
+        }
+
+
+def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: ModelFamily) -> Plan:
+    """Return what the arguments mean for a checkpoint of a family.
+
+    Raises:
+        InputError: If the checkpoint's name leads out of the output's parent folder.
+    """
+    files = file_names(arguments)
+    return Plan(
+        checkpoint=checkpoint,
+        family=family,
+        target=target_folder(Path(arguments.output_parent_dir), checkpoint.name),
+        files=files,
+        links=link_names(arguments, files),
+        quantize=tuple(quantize_settings(arguments, name) for name in arguments.quantize),
+        optimize=arguments.optimize,
+        promises_level=arguments.file_naming == "opt_level",
+    )
+
+
+def file_names(arguments: ConversionArguments) -> dict[str, str]:
+    """Return the name of each graph file by variant, the portable one first."""
+    level, by_level = arguments.optimize, arguments.file_naming == "opt_level"
+    files = {PORTABLE: "onnx/model.onnx"}
+    if level:
+        files[OPTIMIZED] = f"onnx/model_opt{level}{'_Float32' if by_level else ''}.onnx"
+    for precision in arguments.quantize:
+        if by_level:
+            files[precision] = f"onnx/model_opt{level}_{precision}.onnx"
+        elif precision != "Float16" and DEFAULT_8_BIT_NAME not in files.values():
+            files[precision] = DEFAULT_8_BIT_NAME
+        else:
+            files[precision] = TRANSFORMERS_JS_NAMES[precision]
+    return files
+
+
+def link_names(arguments: ConversionArguments, files: Mapping[str, str]) -> dict[str, str]:
+    """Return further names of files: what transformers.js calls int8 or uint8 beside q8."""
+    if arguments.file_naming == "opt_level":
+        return {}
+    return {
+        TRANSFORMERS_JS_NAMES[variant]: file
+        for variant, file in files.items()
+        if variant in TRANSFORMERS_JS_NAMES and file != TRANSFORMERS_JS_NAMES[variant]
+    }

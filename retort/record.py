@@ -1,0 +1,71 @@
+"""``conversion.json``: everything needed to know, and to replay, how a folder was made."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from retort import __version__
+from retort.arguments import ConversionArguments
+from retort.artifact import Artifact
+from retort.graph import summarize
+from retort.json_files import write_json
+from retort.plan import Plan
+from retort.report import ValidationReport
+
+LIBRARIES = (
+    "torch", "transformers", "optimum", "optimum-onnx", "sentence-transformers", "onnx",
+    "onnxruntime", "huggingface-hub",
+)  # fmt: skip
+# Secrets, and what concerns the machine rather than the conversion.
+UNRECORDED = frozenset(
+    {"token", "cache_dir", "output_parent_dir", "force", "dry_run", "quiet", "verbose", "json"}
+)
+
+
+def write_record(
+    folder: Path,
+    arguments: ConversionArguments,
+    plan: Plan,
+    placed: Mapping[str, Artifact],
+    report: ValidationReport | None,
+) -> None:
+    """Write ``conversion.json`` into a folder; a skipped validation is recorded as null."""
+    chosen = {key: value for key, value in asdict(arguments).items() if key not in UNRECORDED}
+    record: dict[str, Any] = {
+        "family": plan.family.name,
+        "source": {
+            "model_id": plan.checkpoint.name,
+            "commit": plan.checkpoint.commit,
+            "from_hub": plan.checkpoint.commit is not None,
+        },
+        "arguments": {**chosen, "model_id": plan.checkpoint.name},
+        "versions": {
+            "retort": __version__,
+            "python": platform.python_version(),
+            **{name: version(name) for name in LIBRARIES},
+        },
+        "files": {name: _file_record(artifact) for name, artifact in placed.items()},
+        "links": dict(plan.links),
+        "validated": report is not None,
+        "validation": report.as_json() if report else None,
+    }
+    write_json(folder / "conversion.json", record)
+
+
+def _file_record(artifact: Artifact) -> dict[str, Any]:
+    summary = summarize(artifact.path)
+    return {
+        "precision": artifact.precision,
+        "opset": summary.opset,
+        "ir_version": summary.ir_version,
+        "inputs": list(summary.inputs),
+        "outputs": list(summary.outputs),
+        "nodes": summary.nodes,
+        "fused_operators": dict(summary.fused_operators),
+        "steps": [asdict(step) for step in artifact.steps],
+    }

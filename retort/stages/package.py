@@ -1,0 +1,189 @@
+"""Package: the folder that every consumer loads, around the finished graphs."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from retort import __version__
+from retort.artifact import Artifact, Checkpoint, graph_files
+from retort.errors import ConversionError
+from retort.graph import settle_header
+from retort.json_files import read_json, write_json
+from retort.output_folder import link_or_copy
+from retort.talk import doing, third_party_quiet
+
+if TYPE_CHECKING:
+    from onnx_configs.base import ModelFamily
+    from retort.arguments import ExportArguments
+
+logger = logging.getLogger(__name__)
+
+TOKENIZER_FILES = (
+    "added_tokens.json", "chat_template.jinja", "merges.txt", "special_tokens_map.json",
+    "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "*.model",
+)  # fmt: skip
+CARRIED_FILES = (
+    "config_sentence_transformers.json", "id2label.json", "label2id.json", "verify_texts.txt",
+    "LICENSE*", "NOTICE*",
+)  # fmt: skip
+# What transformers' save_pretrained bakes in from the last call, and fastembed then obeys.
+BAKED_TOKENIZER_KEYS = ("pad_to_multiple_of", "padding", "stride", "truncation")
+
+
+def place_graphs(
+    variants: Mapping[str, Artifact], checkpoint: Checkpoint, folder: Path
+) -> dict[str, Artifact]:
+    """Write each graph under its final name, with the header and metadata it ships with.
+
+    Args:
+        variants: The graphs by their names in the folder, such as ``onnx/model.onnx``.
+        checkpoint: Named in the metadata.
+        folder: The folder in the making.
+    """
+    placed = {}
+    for name, artifact in variants.items():
+        started = time.perf_counter()
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        metadata = graph_metadata(checkpoint, artifact.family)
+        settle_header(artifact.path, target, metadata)
+        settings = {"file": name, "metadata": metadata}
+        placed[name] = artifact.after(target, "place", settings, time.perf_counter() - started)
+    return placed
+
+
+def graph_metadata(checkpoint: Checkpoint, family: str) -> dict[str, str]:
+    """Return the ``metadata_props`` of every graph made from the checkpoint."""
+    config = checkpoint.config
+    heads = config.get("num_attention_heads") or config.get("n_heads") or config.get("n_head") or ""
+    hidden = config.get("hidden_size") or config.get("dim") or config.get("d_model") or ""
+    return {
+        "family": family,
+        "model_type": checkpoint.model_type,
+        "num_heads": str(heads),
+        "hidden_size": str(hidden),
+        "producer": "retort",
+        "producer_version": __version__,
+        "source": checkpoint.name,
+        "commit": checkpoint.commit or "",
+    }
+
+
+def package(
+    placed: Mapping[str, Artifact],
+    links: Mapping[str, str],
+    checkpoint: Checkpoint,
+    family: ModelFamily,
+    arguments: ExportArguments,
+    folder: Path,
+) -> None:
+    """Write everything that stands beside the graphs: configuration, tokenizer, poolings, labels.
+
+    Args:
+        placed: The graphs by their names in the folder.
+        links: Further names of the same bytes, by name: they become hard links.
+        checkpoint: Where the files come from; only read.
+        family: Adds its own sidecar files.
+        arguments: Say which sidecars the graph needs.
+        folder: The folder in the making.
+
+    Raises:
+        ConversionError: If the checkpoint's tokenizer cannot be written as ``tokenizer.json``.
+    """
+    for name, source in links.items():
+        if len(graph_files(folder / source)) == 1:  # external data is found under one name only
+            link_or_copy(folder / source, folder / name)
+    _copy_matching(checkpoint.backbone, TOKENIZER_FILES, folder)
+    _copy_matching(checkpoint.folder, CARRIED_FILES, folder)
+    if checkpoint.trust_remote_code:
+        _copy_matching(checkpoint.backbone, ("*.py",), folder)
+    _copy_sentence_modules(checkpoint, folder)
+    _write_config(placed, checkpoint, family, folder)
+    _settle_tokenizer(checkpoint, family.maximum_length(checkpoint), folder)
+    for name, content in family.sidecars(checkpoint, arguments).items():
+        write_json(folder / name, content)
+
+
+def _copy_matching(source: Path, patterns: Sequence[str], folder: Path) -> None:
+    for pattern in patterns:
+        for file in sorted(source.glob(pattern)):
+            if file.is_file():
+                shutil.copyfile(file, folder / file.name)
+
+
+def _copy_sentence_modules(checkpoint: Checkpoint, folder: Path) -> None:
+    path = checkpoint.folder / "modules.json"
+    if not path.is_file():
+        return
+    modules = read_json(path)
+    for module in modules:
+        if module["path"] == checkpoint.subfolder:
+            module["path"] = ""  # the backbone's files stand at the root of the new folder
+        elif (checkpoint.folder / module["path"]).is_dir():
+            shutil.copytree(
+                checkpoint.folder / module["path"],
+                folder / module["path"],
+                copy_function=shutil.copyfile,
+            )
+    write_json(folder / "modules.json", modules)
+    _copy_matching(checkpoint.backbone, ("sentence_*_config.json",), folder)
+
+
+def _write_config(
+    placed: Mapping[str, Artifact], checkpoint: Checkpoint, family: ModelFamily, folder: Path
+) -> None:
+    config = {**checkpoint.config, **family.config_updates(checkpoint)}
+    external = {
+        Path(name).name: True
+        for name, artifact in placed.items()
+        if len(graph_files(artifact.path)) > 1
+    }
+    if external:
+        config["transformers.js_config"] = {"use_external_data_format": external}
+    write_json(folder / "config.json", config)
+
+
+def _settle_tokenizer(checkpoint: Checkpoint, maximum_length: int, folder: Path) -> None:
+    if not (folder / "tokenizer.json").is_file():
+        _save_fast_tokenizer(checkpoint, folder)
+    tokenizer = read_json(folder / "tokenizer.json")
+    tokenizer.update(truncation=None, padding=None)
+    if _lower_cases(folder):
+        steps = [{"type": "Lowercase"}, tokenizer.get("normalizer")]
+        tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [s for s in steps if s]}
+    write_json(folder / "tokenizer.json", tokenizer)
+    path = folder / "tokenizer_config.json"
+    config = read_json(path) if path.is_file() else {}
+    config = {key: value for key, value in config.items() if key not in BAKED_TOKENIZER_KEYS}
+    config["model_max_length"] = maximum_length
+    if "max_length" in config:
+        config["max_length"] = maximum_length
+    write_json(path, config)
+
+
+def _save_fast_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    with doing(f"conversion of the tokenizer of {checkpoint.model_id}"), third_party_quiet():
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
+        )
+        tokenizer.save_pretrained(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise ConversionError(
+            f"{checkpoint.backbone}: its tokenizer has no fast form, and runtimes other than "
+            "Python need tokenizer.json; add one to the checkpoint"
+        )
+
+
+def _lower_cases(folder: Path) -> bool:
+    return any(read_json(path).get("do_lower_case") for path in _sentence_configs(folder))
+
+
+def _sentence_configs(folder: Path) -> Iterator[Path]:
+    return folder.glob("sentence_*_config.json")

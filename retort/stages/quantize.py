@@ -1,0 +1,199 @@
+"""Quantize: 8-bit and 16-bit variants of the fp32 graphs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from retort.artifact import Artifact
+from retort.graph import constant_names, save_graph, settle_external_data
+from retort.processor import resolve_target
+from retort.session import open_session
+from retort.talk import doing, third_party_quiet
+from retort.timing import fastest_seconds
+
+if TYPE_CHECKING:
+    import onnx
+
+    from retort.arguments import OptimizeArguments
+
+logger = logging.getLogger(__name__)
+
+# A variant of the portable graph replaces one of the optimized graph only if clearly faster.
+CLEARLY_FASTER = 1.03
+QUANTIZED_OPERATORS = ["MatMul", "Attention", "Gather"]
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """How one precision is made.
+
+    Attributes:
+        precision: ``QInt8`` or ``QUInt8`` weights with dynamic activations, or ``Float16``.
+        target: ``avx2``, ``avx512_vnni`` or ``arm64``.
+        per_channel: One scale for each output channel of a weight.
+        reduce_range: 7-bit weights.
+        skip_shape_inference: Leave symbolic shape inference out.
+    """
+
+    precision: str
+    target: str
+    per_channel: bool
+    reduce_range: bool
+    skip_shape_inference: bool
+
+
+def quantize_settings(arguments: OptimizeArguments, precision: str) -> QuantizeSettings:
+    """Return the settings that the arguments mean for a precision on the target processor.
+
+    Where it is unset, reduce_range is on for signed weights without VNNI alone: there the 8-bit
+    multiply-add saturates at 16 bits.
+    """
+    target = resolve_target(arguments.target)
+    reduce_range = arguments.reduce_range
+    if reduce_range is None:
+        reduce_range = target == "avx2" and precision == "QInt8"
+    return QuantizeSettings(
+        precision, target, arguments.per_channel, reduce_range, arguments.skip_shape_inference
+    )
+
+
+def quantize(
+    candidates: Sequence[Artifact],
+    settings: QuantizeSettings,
+    folder: Path,
+    *,
+    vocabulary: int,
+    shape: tuple[int, int],
+) -> Artifact:
+    """Make one precision out of each candidate graph, and return the fastest on this processor.
+
+    Args:
+        candidates: The optimized graph, if any, and the portable one; not changed.
+        settings: The precision and how it is made.
+        folder: An empty folder of this stage's own.
+        vocabulary: The number of token ids, for the inputs of the timing.
+        shape: Batch and sequence of the timing.
+
+    Raises:
+        ConversionError: If a graph cannot be quantized.
+    """
+    make = MAKERS[settings.precision]
+    made = [
+        _timed(make, artifact, settings, folder / f"candidate{index}")
+        for index, artifact in enumerate(candidates)
+    ]
+    return made[0] if len(made) == 1 else _fastest(made, vocabulary, shape)
+
+
+def _timed(
+    make: Callable[[Path, Path, QuantizeSettings], Mapping[str, Any]],
+    artifact: Artifact,
+    settings: QuantizeSettings,
+    folder: Path,
+) -> Artifact:
+    started = time.perf_counter()
+    folder.mkdir(parents=True)
+    with doing(f"{settings.precision} of {artifact.path.name}"), third_party_quiet():
+        output = folder / "model.onnx"
+        made = make(artifact.path, output, settings)
+    settle_external_data(output)
+    source = "portable graph" if artifact.steps[-1].name == "export" else "optimized graph"
+    details = {"precision": settings.precision, "from": source, **made}
+    result = artifact.after(output, "quantize", details, time.perf_counter() - started)
+    return result.with_precision(settings.precision)
+
+
+def _fastest(made: Sequence[Artifact], vocabulary: int, shape: tuple[int, int]) -> Artifact:
+    sessions = {str(index): open_session(artifact.path) for index, artifact in enumerate(made)}
+    seconds = fastest_seconds(sessions, vocabulary, shapes=[shape], rounds=3, budget_seconds=0.1)
+    first, *others = (seconds[str(index)][0] for index in range(len(made)))
+    best = min(range(len(others)), key=others.__getitem__)
+    chosen = best + 1 if others[best] * CLEARLY_FASTER < first else 0
+    measured = {
+        artifact.steps[-1].settings["from"]: round(1000 * seconds[str(index)][0], 2)
+        for index, artifact in enumerate(made)
+    }
+    logger.info("%s: milliseconds at %d×%d: %s", made[0].precision, *shape, measured)
+    return made[chosen].with_settings({"milliseconds_of_candidates": measured})
+
+
+def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> dict[str, Any]:
+    import onnx
+    from onnxruntime.quantization import QuantType
+    from optimum.onnxruntime import ORTQuantizer, QuantizationConfig
+    from optimum.onnxruntime.configuration import QuantFormat, QuantizationMode
+
+    model = onnx.load(str(source))
+    excluded = _name_activation_matmuls(model)
+    if not settings.skip_shape_inference:
+        # On a fused graph the quantizer cannot tell the weights' types without shapes.
+        model = _infer_shapes(model)
+    prepared = output.parent / "prepared" / output.name
+    prepared.parent.mkdir()
+    save_graph(model, prepared)
+    del model
+    configuration = QuantizationConfig(
+        is_static=False,
+        format=QuantFormat.QOperator,
+        mode=QuantizationMode.IntegerOps,
+        activations_dtype=QuantType.QUInt8,
+        weights_dtype=QuantType.QInt8 if settings.precision == "QInt8" else QuantType.QUInt8,
+        weights_symmetric=True,
+        per_channel=settings.per_channel,
+        reduce_range=settings.reduce_range,
+        nodes_to_exclude=excluded,
+        operators_to_quantize=list(QUANTIZED_OPERATORS),
+    )
+    quantizer = ORTQuantizer(prepared)
+    quantizer.quantize(configuration, save_dir=output.parent, file_suffix="")
+    return {
+        "target": settings.target,
+        "per_channel": settings.per_channel,
+        "reduce_range": settings.reduce_range,
+        "operators": list(QUANTIZED_OPERATORS),
+        "excluded_activation_matmuls": len(excluded),
+    }
+
+
+def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    with doing("symbolic shape inference (--skip_shape_inference leaves it out)"):
+        return SymbolicShapeInference.infer_shapes(
+            model, int_max=2**31 - 1, auto_merge=True, guess_output_rank=False, verbose=0
+        )
+
+
+def _name_activation_matmuls(model: onnx.ModelProto) -> list[str]:
+    # Attention's products of two activations lose accuracy in 8 bits and gain no speed.
+    constants = constant_names(model.graph)
+    names = []
+    for index, node in enumerate(model.graph.node):
+        if node.op_type == "MatMul" and not constants & set(node.input):
+            node.name = node.name or f"MatMul_of_activations_{index}"
+            names.append(node.name)
+    return names
+
+
+def _convert_to_float16(source: Path, output: Path, settings: QuantizeSettings) -> dict[str, Any]:
+    import onnx
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    model = OnnxModel(onnx.load(str(source)))
+    model.convert_float_to_float16(
+        use_symbolic_shape_infer=not settings.skip_shape_inference, keep_io_types=True
+    )
+    save_graph(model.model, output)
+    return {"inputs_and_outputs": "float32"}
+
+
+MAKERS: Mapping[str, Callable[[Path, Path, QuantizeSettings], Mapping[str, Any]]] = {
+    "QInt8": _quantize_8_bit,
+    "QUInt8": _quantize_8_bit,
+    "Float16": _convert_to_float16,
+}

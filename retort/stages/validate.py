@@ -1,0 +1,174 @@
+"""Validate: every file against the untouched PyTorch model, on real texts and odd shapes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from retort.artifact import Artifact, graph_bytes
+from retort.errors import FidelityError
+from retort.fidelity import largest_difference
+from retort.graph import summarize
+from retort.report import FileReport, ValidationReport
+from retort.session import open_session
+from retort.talk import doing, third_party_quiet
+from retort.texts import validation_texts
+from retort.timing import SHAPES, fastest_seconds, speed_against
+
+if TYPE_CHECKING:
+    from onnx_configs.base import ModelFamily, Reference, Tensors
+
+logger = logging.getLogger(__name__)
+
+FP32_TOLERANCE = 1e-4
+BATCH = 8
+LEFT_PADDED_BATCHES = 4
+# Attention's memory grows with the square of the length: beyond this a check costs gigabytes.
+LONGEST_CHECKED = 2048
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch of the validation: how it is called, and the inputs."""
+
+    name: str
+    inputs: Tensors
+
+
+def cases(reference: Reference, texts: Sequence[str]) -> Iterator[Case]:
+    """Yield batches of 8 and of 1, padded right and left, of length 1 and the maximum."""
+    batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+    for batch in batches:
+        yield Case("batch 8, right padding", reference.tokenize(batch, "right"))
+    for batch in batches[:: max(1, len(batches) // LEFT_PADDED_BATCHES)]:
+        yield Case("batch 8, left padding", reference.tokenize(batch, "left"))
+    for text in texts:
+        yield Case("batch 1", reference.tokenize([text], "right"))
+    longest = max(texts, key=len)
+    while True:
+        inputs = reference.tokenize([longest], "right")
+        length = inputs["input_ids"].shape[1]
+        if length >= min(reference.max_length, LONGEST_CHECKED):
+            break
+        longest += " " + longest
+    yield Case("maximum length", {k: v[:, :LONGEST_CHECKED] for k, v in inputs.items()})
+    yield Case("length 1", {name: value[:, :1] for name, value in inputs.items()})
+
+
+def validate(
+    artifacts: Mapping[str, Artifact],
+    family: ModelFamily,
+    reference: Reference,
+    *,
+    vocabulary: int,
+    progress: bool,
+) -> ValidationReport:
+    """Run every file beside the reference and report how far apart they are.
+
+    Args:
+        artifacts: The files to check, under the names they will be shipped with; the portable
+            fp32 graph first.
+        family: Says how fidelity is measured.
+        reference: The untouched PyTorch model.
+        vocabulary: The number of token ids, for the inputs of the timing.
+        progress: Whether to draw a progress bar.
+
+    Returns:
+        One row for each file. Speed is against the first file.
+
+    Raises:
+        ConversionError: If a file cannot be run.
+    """
+    texts = [sample.text for sample in validation_texts()]
+    with doing("validation"), third_party_quiet():
+        sessions = {name: open_session(artifact.path) for name, artifact in artifacts.items()}
+        tally = {name: _Tally() for name in artifacts}
+        planned = list(cases(reference, texts))
+        for case in tqdm(planned, desc="validate", unit="batch", disable=not progress):
+            expected = reference.run(case.inputs)
+            for name, session in sessions.items():
+                tally[name].add(family, case, expected, _run(session, case, expected))
+        speed = _speeds(sessions, vocabulary, reference.max_length)
+    rows = [tally[name].row(name, artifact, speed[name]) for name, artifact in artifacts.items()]
+    shapes = [f"{batch}×{length}" for batch, length in _shapes(reference.max_length)]
+    return ValidationReport(
+        reference.library, family.fidelity_unit, len(texts), tuple(shapes), tuple(rows)
+    )
+
+
+def check_load(artifacts: Mapping[str, Artifact]) -> None:
+    """Open every file once, which is all that --skip_validation leaves.
+
+    Raises:
+        ConversionError: If a file does not load.
+    """
+    for name, artifact in artifacts.items():
+        with doing(f"loading {name}"):
+            open_session(artifact.path)
+
+
+def require_fp32_agreement(report: ValidationReport) -> None:
+    """Refuse a result whose fp32 files differ from the reference.
+
+    Raises:
+        FidelityError: If a difference exceeds 1e-4 (relative where values exceed 1).
+    """
+    for row in report.files:
+        if row.precision == "fp32" and not row.largest_difference <= FP32_TOLERANCE:
+            raise FidelityError(
+                f"{row.file}: differs from {report.reference} by {row.largest_difference:.2g} "
+                f"({row.worst_case}), more than {FP32_TOLERANCE:g}; no folder was written"
+            )
+
+
+class _Tally:
+    """What one file has shown so far."""
+
+    def __init__(self) -> None:
+        self.scores: list[float] = []
+        self.difference = 0.0
+        self.worst_case = ""
+
+    def add(self, family: ModelFamily, case: Case, expected: Tensors, actual: Tensors) -> None:
+        mask = case.inputs["attention_mask"]
+        self.scores.extend(family.fidelity(expected, actual, mask))
+        difference = largest_difference(expected, actual, mask)
+        if difference > self.difference:
+            self.difference, self.worst_case = difference, case.name
+
+    def row(self, name: str, artifact: Artifact, speed: Sequence[float]) -> FileReport:
+        summary = summarize(artifact.path)
+        return FileReport(
+            file=name,
+            precision=artifact.precision,
+            bytes=graph_bytes(artifact.path),
+            opset=summary.opset,
+            ir_version=summary.ir_version,
+            fused_operators=dict(summary.fused_operators),
+            fidelity_mean=float(np.mean(self.scores)),
+            fidelity_min=float(np.min(self.scores)),
+            largest_difference=self.difference,
+            worst_case=self.worst_case,
+            speed=tuple(speed),
+        )
+
+
+def _run(session: Any, case: Case, names: Mapping[str, Any]) -> Tensors:
+    wanted = {value.name for value in session.get_inputs()}
+    inputs = {name: value for name, value in case.inputs.items() if name in wanted}
+    return dict(zip(names, session.run(list(names), inputs), strict=True))
+
+
+def _shapes(longest: int) -> list[tuple[int, int]]:
+    return [(batch, min(length, longest)) for batch, length in SHAPES]
+
+
+def _speeds(sessions: Mapping[str, Any], vocabulary: int, longest: int) -> dict[str, list[float]]:
+    seconds = fastest_seconds(sessions, vocabulary, shapes=_shapes(longest))
+    baseline = next(iter(seconds.values()))
+    return {name: speed_against(baseline, figures) for name, figures in seconds.items()}

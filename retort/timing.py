@@ -1,0 +1,68 @@
+"""Timing of ONNX Runtime sessions on a noisy machine: interleaved, minimum over rounds."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+# A session's threads spin for tens of milliseconds after run() and slow whatever comes next.
+PAUSE_SECONDS = 0.1
+SHAPES = ((1, 32), (8, 128))
+
+
+def token_inputs(session: Any, shape: tuple[int, int], vocabulary: int) -> dict[str, Any]:
+    """Return random int64 ``[batch, sequence]`` tokens without padding, for what a graph takes."""
+    tokens = np.random.default_rng(0).integers(0, vocabulary, shape, dtype=np.int64)
+    filled = {"input_ids": tokens, "attention_mask": np.ones(shape, np.int64)}
+    zeros = np.zeros(shape, np.int64)
+    return {value.name: filled.get(value.name, zeros) for value in session.get_inputs()}
+
+
+def fastest_seconds(
+    sessions: Mapping[str, Any],
+    vocabulary: int,
+    *,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    rounds: int = 4,
+    budget_seconds: float = 0.15,
+) -> dict[str, list[float]]:
+    """Return each session's fastest run at each shape, in seconds.
+
+    Every round visits all sessions and shapes in a new random order, pauses, warms up, and then
+    repeats the run within the budget.
+    """
+    inputs = {
+        (name, shape): token_inputs(session, shape, vocabulary)
+        for name, session in sessions.items()
+        for shape in shapes
+    }
+    fastest = dict.fromkeys(inputs, float("inf"))
+    order = list(inputs)
+    generator = random.Random(0)
+    for _ in range(rounds):
+        generator.shuffle(order)
+        for key in order:
+            time.sleep(PAUSE_SECONDS)
+            seconds = _fastest_run(sessions[key[0]], inputs[key], budget_seconds)
+            fastest[key] = min(fastest[key], seconds)
+    return {name: [fastest[name, shape] for shape in shapes] for name in sessions}
+
+
+def speed_against(baseline: Sequence[float], seconds: Sequence[float]) -> list[float]:
+    """Return how many times faster than the baseline each figure is."""
+    return [round(slow / fast, 2) for slow, fast in zip(baseline, seconds, strict=True)]
+
+
+def _fastest_run(session: Any, inputs: Mapping[str, Any], budget_seconds: float) -> float:
+    session.run(None, inputs)
+    fastest, spent = float("inf"), 0.0
+    while spent < budget_seconds:
+        started = time.perf_counter()
+        session.run(None, inputs)
+        seconds = time.perf_counter() - started
+        fastest, spent = min(fastest, seconds), spent + seconds
+    return fastest

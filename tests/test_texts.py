@@ -1,0 +1,113 @@
+"""What the texts that ship with Retort must cover."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import unicodedata
+from collections import Counter
+
+from retort.texts import validation_texts
+
+TEXTS = [sample.text for sample in validation_texts()]
+REGISTERS = {sample.register for sample in validation_texts()}
+LANGUAGES = Counter(sample.language for sample in validation_texts())
+
+
+def word_counts() -> list[int]:
+    return [len(text.split()) for text in TEXTS]
+
+
+def test_there_are_at_least_120_texts_and_none_twice() -> None:
+    assert len(TEXTS) >= 120
+    assert len(set(TEXTS)) == len(TEXTS)
+
+
+def test_they_cover_the_languages_that_multilingual_models_are_used_for() -> None:
+    expected = [
+        "en",
+        "de",
+        "fr",
+        "es",
+        "pt",
+        "it",
+        "pl",
+        "tr",
+        "ru",
+        "el",
+        "ar",
+        "he",
+        "hi",
+        "th",
+        "zh",
+        "ja",
+        "ko",
+        "vi",
+    ]
+    assert set(expected) <= set(LANGUAGES)
+    assert all(LANGUAGES[language] >= 2 for language in expected)
+
+
+def test_english_is_the_largest_language_but_not_the_majority() -> None:
+    assert LANGUAGES.most_common(1)[0][0] == "en"
+    assert 0.35 < LANGUAGES["en"] / len(TEXTS) < 0.5
+
+
+def test_they_cover_what_people_search_for_and_search_in() -> None:
+    prose = {"news", "chat", "legal", "medical", "scientific abstract", "poetry", "e-mail"}
+    queries = {"question", "search query", "travel query", "product title"}
+    machine = {"log line", "sql", "python", "rust", "javascript", "json", "html", "url"}
+    figures = {"numbers", "prices", "dates", "maths"}
+    assert prose | queries | machine | figures <= REGISTERS
+
+
+def test_lengths_run_from_one_character_to_a_whole_story() -> None:
+    counts = word_counts()
+    assert sum(len(text) == 1 for text in TEXTS) >= 3
+    assert counts.count(1) >= 5
+    assert sum(60 <= count <= 150 for count in counts) >= 6
+    assert sum(200 <= count <= 300 for count in counts) >= 3
+    assert max(counts) >= 700
+
+
+def test_one_text_is_empty_and_one_is_only_whitespace() -> None:
+    assert "" in TEXTS
+    assert any(text and not text.strip() for text in TEXTS)
+
+
+def test_there_are_joined_emoji_and_flags() -> None:
+    zero_width_joiner = "\u200d"
+    assert any(f"\U0001f468{zero_width_joiner}\U0001f469" in text for text in TEXTS)
+    assert any("\U0001f1f5\U0001f1f9" in text for text in TEXTS)
+
+
+def test_there_are_texts_that_unicode_normalization_would_change() -> None:
+    assert any(unicodedata.normalize("NFC", text) != text for text in TEXTS)
+    assert any(unicodedata.normalize("NFKC", text) != text for text in TEXTS)
+
+
+def test_there_are_tabs_newlines_and_all_capitals() -> None:
+    assert any("\t" in text and "\n" in text and text.strip() for text in TEXTS)
+    assert any(text.isupper() and len(text.split()) > 5 for text in TEXTS)
+
+
+def test_one_text_mixes_at_least_five_scripts() -> None:
+    scripts = [
+        {unicodedata.name(letter).split()[0] for letter in text if letter.isalpha()}
+        for text in TEXTS
+    ]
+    assert max(len(names) for names in scripts) >= 5
+
+
+def test_one_text_holds_the_special_tokens_of_the_tokenizers() -> None:
+    assert any("[CLS]" in text and "<s>" in text and "<mask>" in text for text in TEXTS)
+
+
+def test_reading_them_does_not_import_torch() -> None:
+    program = (
+        "import sys, retort.texts; retort.texts.validation_texts(); print('torch' in sys.modules)"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert finished.stdout.strip() == "False"
