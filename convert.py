@@ -21,7 +21,7 @@ from retort.talk import set_up_logging, show_progress
 if TYPE_CHECKING:
     from onnx_configs.base import Reference
     from retort.artifact import Artifact
-    from retort.output_folder import OutputFolder
+    from retort.output.output_folder import OutputFolder
     from retort.plan import Plan
     from retort.report import ValidationReport
 
@@ -70,7 +70,7 @@ def convert(arguments: ConversionArguments) -> Conversion:
     """
     plan = decide(arguments)
 
-    from retort.output_folder import output_folder
+    from retort.output.output_folder import output_folder
     from retort.record import write_record
     from retort.stages.package import package
     from retort.stages.resolve import resolve
@@ -126,15 +126,21 @@ def check(
     arguments: ConversionArguments, plan: Plan, placed: dict[str, Artifact], output: OutputFolder
 ) -> tuple[ValidationReport | None, tuple[str, ...]]:
     """Measure every file against the untouched model, and run the samples of --verify."""
-    from retort.stages.validate import check_load, require_fp32_agreement, validate
+    from retort.stages.validate import (
+        check_load,
+        load_reference,
+        require_fp32_agreement,
+        validate,
+    )
     from retort.stages.verify import sample_texts, verify
 
     if arguments.skip_validation:
         check_load(placed)
     reference: Reference | None = None
-    report, verified = None, ()
+    report: ValidationReport | None = None
+    verified: tuple[str, ...] = ()
     if not arguments.skip_validation or arguments.verify:
-        reference = plan.family.reference(plan.checkpoint, arguments)
+        reference = load_reference(plan.family, plan.checkpoint, arguments)
     if reference and not arguments.skip_validation:
         progress = show_progress(quiet=arguments.quiet)
         logger.info("validating %d files against %s", len(placed), reference.library)

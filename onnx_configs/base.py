@@ -150,7 +150,7 @@ def onnx_config(checkpoint: Checkpoint, recipe: GraphRecipe) -> OnnxConfig:
 
 
 def _with_recipe(base: Any, recipe: GraphRecipe) -> Any:
-    class RecipeOnnxConfig(base):  # type: ignore[misc]
+    class RecipeOnnxConfig(base):
         _MODEL_PATCHER: Any = _with_head(base._MODEL_PATCHER, recipe.head)
 
         @property
@@ -169,18 +169,19 @@ def _with_recipe(base: Any, recipe: GraphRecipe) -> Any:
 def _with_head(base: Any, head: torch.nn.Module | None) -> Any:
     if head is None:
         return base
+    add_outputs: Any = head
 
-    class HeadPatcher(base):  # type: ignore[misc]
+    class HeadPatcher(base):
         """While the model is traced, the head runs after it."""
 
         def __enter__(self) -> None:
             super().__enter__()
-            self._model.add_module("retort_head", head)
+            self._model.add_module("retort_head", add_outputs)
             signature = inspect.signature(self.orig_forward)
 
             def run_head(_: Any, args: Any, kwargs: Any, outputs: dict[str, Any]) -> dict[str, Any]:
                 mask = signature.bind(*args, **kwargs).arguments["attention_mask"]
-                return {**outputs, **head(outputs, mask)}
+                return {**outputs, **add_outputs(outputs, mask)}
 
             self._hook = self._model.register_forward_hook(run_head, with_kwargs=True)
 

@@ -26,7 +26,12 @@ from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.errors import InputError
 from retort.fidelity import row_cosines, token_cosines
-from retort.head import HEAD_MODULES, POOLING_MODES, SentenceHead, load_sentence_head
+from retort.graphs.sentence_head import (
+    HEAD_MODULES,
+    POOLING_MODES,
+    SentenceHead,
+    load_sentence_head,
+)
 from retort.json_files import read_json
 
 if TYPE_CHECKING:

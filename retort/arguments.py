@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Literal, NoReturn
+from typing import Any, ClassVar, Literal
 
 from retort import __version__
 from retort.errors import InputError
@@ -250,17 +250,18 @@ def parse_arguments(
         parser.error(f"unknown argument: {' '.join(unknown)}")
     values = {item.name: getattr(group, item.name) for group in parsed for item in fields(group)}
     try:
-        return ConversionArguments(**values)
+        arguments = ConversionArguments(**values)
     except InputError as error:
         parser.error(str(error))
+    return arguments
 
 
 def _parser(program: str) -> Any:
     # transformers' package imports torch; its parser module alone does not.
     module = _module_alone("transformers", "hf_argparser.py")
 
-    class OneLineParser(module.HfArgumentParser):  # type: ignore[misc, name-defined]
-        def error(self, message: str) -> NoReturn:
+    class OneLineParser(module.HfArgumentParser):  # type: ignore[name-defined]
+        def error(self, message: str) -> None:
             self.exit(2, f"{program}: error: {message} (see {program} --help)\n")
 
     parser = OneLineParser(

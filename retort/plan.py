@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from retort.arguments import ConversionArguments
 from retort.artifact import Artifact, Checkpoint
-from retort.output_folder import target_folder
+from retort.graphs.timing import SHAPES
+from retort.output.output_folder import target_folder
 from retort.stages.quantize import QuantizeSettings, quantize_settings
-from retort.timing import SHAPES
 
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily

@@ -12,7 +12,7 @@ from typing import Any
 from retort import __version__
 from retort.arguments import ConversionArguments
 from retort.artifact import Artifact
-from retort.graph import summarize
+from retort.graphs.onnx_file import summarize
 from retort.json_files import write_json
 from retort.plan import Plan
 from retort.report import ValidationReport

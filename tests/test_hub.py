@@ -24,7 +24,7 @@ from hub_machine import OTHER_TOKEN, TOKEN, Machine, machine_with_hub
 from hub_server import Answer, Request
 
 from retort.errors import InputError
-from retort.hub import HubModel, check_request
+from retort.source.hub import HubModel, check_request
 
 JUNK = {
     "pytorch_model.bin": b"pickle",

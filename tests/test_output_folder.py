@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from retort.errors import ConversionError, InputError, RetortError
-from retort.output_folder import link_or_copy, output_folder
+from retort.output.output_folder import link_or_copy, output_folder
 
 
 @pytest.fixture

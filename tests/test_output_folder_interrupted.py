@@ -16,7 +16,7 @@ import pytest
 from output_folder_child import FILES, write_version
 
 from retort.errors import ConversionError, InputError
-from retort.output_folder import output_folder
+from retort.output.output_folder import output_folder
 
 CHILD = Path(__file__).with_name("output_folder_child.py")
 Start = Callable[..., "subprocess.Popen[str]"]

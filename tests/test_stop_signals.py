@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from retort.errors import ConversionError
-from retort.output_folder import output_folder
-from retort.stop_signals import stop_signals_raise, stop_signals_wait
+from retort.output.output_folder import output_folder
+from retort.output.stop_signals import stop_signals_raise, stop_signals_wait
 
 
 @pytest.fixture

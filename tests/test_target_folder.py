@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from retort.errors import InputError
-from retort.output_folder import link_or_copy, target_folder
+from retort.output.output_folder import link_or_copy, target_folder
 
 
 @pytest.mark.parametrize("name", ["org/model", "model", "./model", "org//model", "model.v1..2"])

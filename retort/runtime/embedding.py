@@ -37,7 +37,7 @@ class EmbeddingModel:
     family: ClassVar[str] = "embedding"
 
     def __init__(self, folder: Folder, graph: Graph) -> None:
-        self._graph = graph
+        self.graph = graph
         self._modules = SentenceModules.read(folder)
         self._prompts = Prompts.read(folder)
         self.prompts = self._prompts.texts
@@ -96,7 +96,7 @@ class EmbeddingModel:
         prefix = check_text(self._prompts.choose(prompt_name, prompt), "the prompt")
         drops_prompt = bool(prefix) and not self._modules.include_prompt
         prompt_tokens = self._prompt_length(prefix) if drops_prompt else 0
-        head = choose_head(self._graph, self._modules, pooling, prompt_tokens)
+        head = choose_head(self.graph, self._modules, pooling, prompt_tokens)
         batches = sorted_batches([len(row) for row in rows], batch_size, show_progress)
         order: list[int] = []
         # No rows of an empty text: the width of the result, even where there are no texts.
@@ -182,7 +182,7 @@ class EmbeddingModel:
         """Return the vectors of one batch, float32 ``[batch, dimension]``."""
         encodings = self._tokenizer.encode([self._cleaned(text) for text in texts])
         feeds = self._tokenizer.arrays(encodings)
-        return head.apply(self._graph.run(feeds, head.output), feeds["attention_mask"])
+        return head.apply(self.graph.run(feeds, head.output), feeds["attention_mask"])
 
 
 def _or_default(prompt_name: str | None, prompt: str | None, default: str) -> str | None:

@@ -65,7 +65,7 @@ class TokenClassificationModel:
     family: ClassVar[str] = "token_classification"
 
     def __init__(self, folder: Folder, graph: Graph) -> None:
-        self._graph = graph
+        self.graph = graph
         self.labels = _labels(folder)
         self._scheme = TagScheme(self.labels)
         self._tokenizer = TextTokenizer(folder, overlap=WINDOW_OVERLAP)
@@ -188,7 +188,7 @@ class TokenClassificationModel:
         lengths = [len(window.ids) for window in flat]
         for batch in sorted_batches(lengths, batch_size, show_progress=False):
             feeds = self._tokenizer.arrays([flat[index] for index in batch])
-            logits = self._graph.run(feeds, LOGITS_OUTPUT)
+            logits = self.graph.run(feeds, LOGITS_OUTPUT)
             self._check_width(logits.shape[-1])
             for row, index in enumerate(batch):
                 tokens = self._tokenizer.place(lengths[index], logits.shape[1])
@@ -200,7 +200,7 @@ class TokenClassificationModel:
     def _check_width(self, width: int) -> None:
         if width != len(self.labels):
             raise InputError(
-                f"{self._graph.path} gives {width} logits, but config.json names "
+                f"{self.graph.path} gives {width} logits, but config.json names "
                 f"{len(self.labels)} labels: they are of different checkpoints"
             )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from retort.artifact import Artifact, Checkpoint
 from retort.errors import InputError
-from retort.graph import settle_external_data
+from retort.graphs.onnx_file import settle_external_data
 from retort.talk import doing, third_party_quiet
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retort.artifact import Artifact, Checkpoint
-from retort.graph import settle_external_data
+from retort.graphs.onnx_file import settle_external_data
 from retort.talk import doing, third_party_quiet
 
 logger = logging.getLogger(__name__)

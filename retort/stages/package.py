@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from retort import __version__
 from retort.artifact import Artifact, Checkpoint, graph_files
 from retort.errors import ConversionError
-from retort.graph import settle_header
+from retort.graphs.onnx_file import settle_header
 from retort.json_files import read_json, write_json
-from retort.output_folder import link_or_copy
+from retort.output.output_folder import link_or_copy
 from retort.talk import doing, third_party_quiet
 
 if TYPE_CHECKING:

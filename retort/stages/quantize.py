@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.artifact import Artifact
-from retort.graph import constant_names, save_graph, settle_external_data
-from retort.processor import resolve_target
-from retort.session import open_session
+from retort.graphs.onnx_file import constant_names, save_graph, settle_external_data
+from retort.graphs.processor import resolve_target
+from retort.graphs.session import open_session
+from retort.graphs.timing import fastest_seconds
 from retort.talk import doing, third_party_quiet
-from retort.timing import fastest_seconds
 
 if TYPE_CHECKING:
     import onnx

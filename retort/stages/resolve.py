@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retort.artifact import Checkpoint
-from retort.checkpoint_checks import check_config, check_metadata, check_modules
-from retort.checkpoint_layout import backbone_folder, metadata_files, names_in, parts_of
 from retort.errors import InputError
-from retort.local_source import folder_name, local_folder
-from retort.remote_code import check_remote_code
-from retort.weights import check_weights, weight_files
+from retort.source.checkpoint_checks import check_config, check_metadata, check_modules
+from retort.source.checkpoint_layout import backbone_folder, metadata_files, names_in, parts_of
+from retort.source.local_source import folder_name, local_folder
+from retort.source.remote_code import check_remote_code
+from retort.source.weights import check_weights, weight_files
 
 if TYPE_CHECKING:
     from retort.arguments import SourceArguments
-    from retort.hub import HubModel, Listing
+    from retort.source.hub import HubModel, Listing
 
 logger = logging.getLogger(__name__)
 
@@ -77,8 +77,8 @@ def _check_local_weights(checkpoint: Checkpoint) -> None:
 
 def _from_hub(source: SourceArguments, *, with_weights: bool, progress: bool) -> Checkpoint:
     # A local folder needs nothing of the Hub, not even its library.
-    from retort import hub
-    from retort.hub_errors import HubUnreachableError
+    from retort.source import hub
+    from retort.source.hub_errors import HubUnreachableError
 
     if not hub.is_hub_id(source.model_id):
         raise InputError(
@@ -102,7 +102,7 @@ def _from_hub(source: SourceArguments, *, with_weights: bool, progress: bool) ->
 def _download(
     source: SourceArguments, listing: Listing, *, with_weights: bool, progress: bool
 ) -> Checkpoint:
-    from retort import hub
+    from retort.source import hub
 
     names = listing.files
     small = metadata_files(names, [""])
@@ -128,7 +128,7 @@ def _download(
 def _from_cache(
     source: SourceArguments, model: HubModel, *, with_weights: bool, reason: str = ""
 ) -> Checkpoint:
-    from retort import hub
+    from retort.source import hub
 
     folder = hub.cached_snapshot(model)
     if folder is None:

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from retort.artifact import Artifact, graph_bytes
+from retort.artifact import Artifact, Checkpoint, graph_bytes
 from retort.errors import FidelityError
 from retort.fidelity import largest_difference
-from retort.graph import summarize
+from retort.graphs.onnx_file import summarize
+from retort.graphs.session import open_session
+from retort.graphs.timing import SHAPES, fastest_seconds, speed_against
 from retort.report import FileReport, ValidationReport
-from retort.session import open_session
 from retort.talk import doing, third_party_quiet
 from retort.texts import validation_texts
-from retort.timing import SHAPES, fastest_seconds, speed_against
 
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily, Reference, Tensors
+    from retort.arguments import ExportArguments
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +43,12 @@ class Case:
 
 def cases(reference: Reference, texts: Sequence[str]) -> Iterator[Case]:
     """Yield batches of 8 and of 1, padded right and left, of length 1 and the maximum."""
-    batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
-    for batch in batches:
+    ordered = sorted(texts, key=len)
+    batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
+    uneven = ordered[:: len(ordered) // (BATCH - 1)]
+    for batch in (uneven, *batches):
         yield Case("batch 8, right padding", reference.tokenize(batch, "right"))
-    for batch in batches[:: max(1, len(batches) // LEFT_PADDED_BATCHES)]:
+    for batch in (uneven, *batches[:: max(1, len(batches) // LEFT_PADDED_BATCHES)]):
         yield Case("batch 8, left padding", reference.tokenize(batch, "left"))
     for text in texts:
         yield Case("batch 1", reference.tokenize([text], "right"))
@@ -58,6 +61,18 @@ def cases(reference: Reference, texts: Sequence[str]) -> Iterator[Case]:
         longest += " " + longest
     yield Case("maximum length", {k: v[:, :LONGEST_CHECKED] for k, v in inputs.items()})
     yield Case("length 1", {name: value[:, :1] for name, value in inputs.items()})
+
+
+def load_reference(
+    family: ModelFamily, checkpoint: Checkpoint, arguments: ExportArguments
+) -> Reference:
+    """Load the untouched PyTorch model.
+
+    Raises:
+        ConversionError: If its library cannot load it.
+    """
+    with doing(f"loading {checkpoint.model_id} with PyTorch"), third_party_quiet():
+        return family.reference(checkpoint, arguments)
 
 
 def validate(
@@ -86,14 +101,18 @@ def validate(
     """
     texts = [sample.text for sample in validation_texts()]
     with doing("validation"), third_party_quiet():
-        sessions = {name: open_session(artifact.path) for name, artifact in artifacts.items()}
+        sessions = {
+            name: open_session(artifact.path, spinning=False)
+            for name, artifact in artifacts.items()
+        }
         tally = {name: _Tally() for name in artifacts}
         planned = list(cases(reference, texts))
         for case in tqdm(planned, desc="validate", unit="batch", disable=not progress):
             expected = reference.run(case.inputs)
             for name, session in sessions.items():
                 tally[name].add(family, case, expected, _run(session, case, expected))
-        speed = _speeds(sessions, vocabulary, reference.max_length)
+        del sessions
+        speed = _speeds(artifacts, vocabulary, reference.max_length)
     rows = [tally[name].row(name, artifact, speed[name]) for name, artifact in artifacts.items()]
     shapes = [f"{batch}×{length}" for batch, length in _shapes(reference.max_length)]
     return ValidationReport(
@@ -168,7 +187,10 @@ def _shapes(longest: int) -> list[tuple[int, int]]:
     return [(batch, min(length, longest)) for batch, length in SHAPES]
 
 
-def _speeds(sessions: Mapping[str, Any], vocabulary: int, longest: int) -> dict[str, list[float]]:
+def _speeds(
+    artifacts: Mapping[str, Artifact], vocabulary: int, longest: int
+) -> dict[str, list[float]]:
+    sessions = {name: open_session(artifact.path) for name, artifact in artifacts.items()}
     seconds = fastest_seconds(sessions, vocabulary, shapes=_shapes(longest))
     baseline = next(iter(seconds.values()))
     return {name: speed_against(baseline, figures) for name, figures in seconds.items()}

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from retort.errors import InputError
-from retort.exchange import leftovers
+from retort.output.exchange import leftovers
 
 ELSEWHERE = "choose another --output_parent_dir"
 

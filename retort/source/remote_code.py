@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from retort.checkpoint_layout import backbone_folder, modules
 from retort.errors import InputError
 from retort.json_files import read_object
+from retort.source.checkpoint_layout import backbone_folder, modules
 
 logger = logging.getLogger(__name__)
 

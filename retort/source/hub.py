@@ -25,7 +25,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]
 
 from retort import __version__
 from retort.errors import InputError
-from retort.hub_errors import (
+from retort.source.hub_errors import (
     BrokenDownloadError,
     Request,
     cause_of,

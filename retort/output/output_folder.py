@@ -1,7 +1,7 @@
 """The finished folder appears whole or not at all, and nothing else is ever harmed.
 
 A run builds in ``<target>.partial-<pid>`` and renames it to ``<target>`` at the end; see
-``retort.exchange`` for the rename, and ``retort.folder_lock`` for two runs at a time.
+``retort.output.exchange`` for the rename, and ``retort.output.folder_lock`` for two runs at a time.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from retort.errors import ConversionError, InputError, RetortError
-from retort.exchange import clean_up, partial_path, publish, remove_tree, sync_tree
-from retort.folder_lock import folder_lock
-from retort.output_rules import ELSEWHERE, refuse_existing, refuse_harm, refuse_reserved_name
-from retort.stop_signals import stop_signals_raise, stop_signals_wait
+from retort.output.exchange import clean_up, partial_path, publish, remove_tree, sync_tree
+from retort.output.folder_lock import folder_lock
+from retort.output.output_rules import ELSEWHERE, refuse_existing, refuse_harm, refuse_reserved_name
+from retort.output.stop_signals import stop_signals_raise, stop_signals_wait
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from retort.checkpoint_layout import (
+from retort.errors import InputError
+from retort.json_files import read_json, read_object, refuse_lfs_pointer
+from retort.source.checkpoint_layout import (
     TOKENIZERS,
     backbone_folder,
     metadata_files,
@@ -14,8 +16,6 @@ from retort.checkpoint_layout import (
     names_in,
     parts_of,
 )
-from retort.errors import InputError
-from retort.json_files import read_json, read_object, refuse_lfs_pointer
 
 
 def check_config(folder: Path) -> dict[str, Any]:

@@ -7,9 +7,9 @@ import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
-from retort.checkpoint_layout import backbone_folder, modules, part_of
 from retort.errors import InputError
 from retort.json_files import read_object, refuse_lfs_pointer
+from retort.source.checkpoint_layout import backbone_folder, modules, part_of
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"

@@ -1,0 +1,1 @@
+"""Where results go: folders that appear whole or not at all."""

@@ -1,0 +1,1 @@
+"""Where checkpoints come from: local folders and the Hub, checked before they are used."""
