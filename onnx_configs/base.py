@@ -131,22 +131,48 @@ def onnx_config(checkpoint: Checkpoint, recipe: GraphRecipe) -> OnnxConfig:
     Raises:
         InputError: If Optimum cannot export the architecture for the recipe's task.
     """
-    from optimum.exporters.tasks import TasksManager
     from transformers import AutoConfig
 
-    try:
-        constructor = TasksManager.get_exporter_config_constructor(
-            "onnx", model_type=checkpoint.model_type, task=recipe.task, library_name="transformers"
-        )
-    except (KeyError, ValueError) as error:
-        raise InputError(
-            f"{checkpoint.model_id}: Optimum cannot export the architecture "
-            f"{checkpoint.model_type} for {recipe.task}; see its list of supported architectures"
-        ) from error
+    base = _optimum_config(checkpoint, recipe.task)
     config = AutoConfig.from_pretrained(
         checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
     )
-    return _with_recipe(constructor.func, recipe)(config, task=recipe.task)
+    return _with_recipe(base, recipe)(config, task=recipe.task)
+
+
+def _optimum_config(checkpoint: Checkpoint, task: str) -> Any:
+    from optimum.exporters.tasks import TasksManager
+
+    try:
+        return TasksManager.get_exporter_config_constructor(
+            "onnx", model_type=checkpoint.model_type, task=task, library_name="transformers"
+        ).func
+    except (KeyError, ValueError) as error:
+        if checkpoint.trust_remote_code:
+            return _remote_code_config(checkpoint)
+        raise InputError(
+            f"{checkpoint.model_id}: Optimum cannot export the architecture "
+            f"{checkpoint.model_type} for {task}; see its list of supported architectures"
+        ) from error
+
+
+def _remote_code_config(checkpoint: Checkpoint) -> Any:
+    """Return a configuration for an encoder whose code comes with the checkpoint."""
+    from optimum.exporters.onnx.config import TextEncoderOnnxConfig
+    from optimum.utils import NormalizedTextConfig
+    from transformers import AutoTokenizer
+
+    names = AutoTokenizer.from_pretrained(checkpoint.backbone, trust_remote_code=True)
+
+    class RemoteCodeOnnxConfig(TextEncoderOnnxConfig):
+        NORMALIZED_CONFIG_CLASS = NormalizedTextConfig
+
+        @property
+        def inputs(self) -> dict[str, dict[int, str]]:
+            """What the tokenizer gives."""
+            return {name: dict(TOKEN_AXES) for name in names.model_input_names}
+
+    return RemoteCodeOnnxConfig
 
 
 def _with_recipe(base: Any, recipe: GraphRecipe) -> Any:

@@ -11,6 +11,8 @@ from typing import Any
 import onnx
 from onnx.external_data_helper import uses_external_data
 
+from retort.talk import doing
+
 MAXIMUM_IR = 9
 STANDARD_DOMAIN = ""
 LARGEST_SINGLE_FILE = 2_000_000_000  # bytes; protobuf ends at 2 GiB
@@ -112,6 +114,20 @@ def save_graph(model: onnx.ModelProto, path: Path) -> None:
         onnx.save(model, str(path))
     else:
         onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}_data")
+
+
+def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the graph with the types and shapes of its values, fused operators included.
+
+    Raises:
+        ConversionError: If ONNX Runtime's symbolic shape inference fails on the graph.
+    """
+    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
+
+    with doing("symbolic shape inference (--skip_shape_inference leaves it out)"):
+        return SymbolicShapeInference.infer_shapes(
+            model, int_max=2**31 - 1, auto_merge=True, guess_output_rank=False, verbose=0
+        )
 
 
 def constant_names(graph: onnx.GraphProto) -> set[str]:

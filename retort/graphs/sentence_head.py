@@ -33,13 +33,12 @@ def _cls(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def _pick(tokens: Tensor, index: Tensor) -> Tensor:
-    return torch.gather(tokens, 1, index).squeeze(1)
+    return torch.gather(tokens, 1, index)[:, 0]
 
 
 def _max(tokens: Tensor, mask: Tensor) -> Tensor:
     # By index: ONNX Runtime's shape inference fails on ReduceMax from opset 18 on.
-    masked = tokens.masked_fill(mask == 0, -1e9)
-    return _pick(masked, masked.argmax(dim=1, keepdim=True))
+    return _pick(tokens, tokens.argmax(dim=1, keepdim=True))
 
 
 def _weighted(tokens: Tensor, weights: Tensor, power: float = 1.0) -> Tensor:
@@ -62,8 +61,9 @@ def _weighted_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 def _last_token(tokens: Tensor, mask: Tensor) -> Tensor:
     # The last real token, whichever side is padded; a row without any gives zeros.
-    positions = torch.arange(1, tokens.shape[1] + 1, device=tokens.device, dtype=tokens.dtype)
-    last = (mask * positions[None, :, None]).argmax(dim=1, keepdim=True)
+    # int32: ONNX Runtime has no ArgMax of int64.
+    positions = torch.arange(1, tokens.shape[1] + 1, device=tokens.device, dtype=torch.int32)
+    last = (mask.to(torch.int32) * positions[None, :, None]).argmax(dim=1, keepdim=True)
     return _pick(tokens * mask, last.expand(-1, 1, tokens.shape[2]))
 
 
@@ -100,6 +100,9 @@ class SentenceHead(nn.Module):
         """Return ``sentence_embedding`` ``[batch, dim]``."""
         tokens = outputs["last_hidden_state"]
         mask = attention_mask.unsqueeze(-1).to(tokens.dtype)
+        if "max" in self.modes:
+            # sentence-transformers overwrites padding for max, and cls of left padding reads it.
+            tokens = tokens.masked_fill(mask == 0, -1e9)
         pooled = torch.cat([POOLINGS[mode](tokens, mask) for mode in self.modes], dim=1)
         return {"sentence_embedding": self.layers(pooled)}
 

@@ -27,8 +27,8 @@ def fastest_seconds(
     vocabulary: int,
     *,
     shapes: Sequence[tuple[int, int]] = SHAPES,
-    rounds: int = 4,
-    budget_seconds: float = 0.15,
+    rounds: int = 3,
+    budget_seconds: float = 0.1,
 ) -> dict[str, list[float]]:
     """Return each session's fastest run at each shape, in seconds.
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.artifact import Artifact
-from retort.graphs.onnx_file import constant_names, save_graph, settle_external_data
+from retort.graphs.float16 import convert_to_float16
+from retort.graphs.onnx_file import constant_names, infer_shapes, save_graph, settle_external_data
 from retort.graphs.processor import resolve_target
 from retort.graphs.session import open_session
 from retort.graphs.timing import fastest_seconds
@@ -132,7 +133,7 @@ def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
     excluded = _name_activation_matmuls(model)
     if not settings.skip_shape_inference:
         # On a fused graph the quantizer cannot tell the weights' types without shapes.
-        model = _infer_shapes(model)
+        model = infer_shapes(model)
     prepared = output.parent / "prepared" / output.name
     prepared.parent.mkdir()
     save_graph(model, prepared)
@@ -160,15 +161,6 @@ def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
     }
 
 
-def _infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
-    from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
-
-    with doing("symbolic shape inference (--skip_shape_inference leaves it out)"):
-        return SymbolicShapeInference.infer_shapes(
-            model, int_max=2**31 - 1, auto_merge=True, guess_output_rank=False, verbose=0
-        )
-
-
 def _name_activation_matmuls(model: onnx.ModelProto) -> list[str]:
     # Attention's products of two activations lose accuracy in 8 bits and gain no speed.
     constants = constant_names(model.graph)
@@ -182,14 +174,13 @@ def _name_activation_matmuls(model: onnx.ModelProto) -> list[str]:
 
 def _convert_to_float16(source: Path, output: Path, settings: QuantizeSettings) -> dict[str, Any]:
     import onnx
-    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    model = OnnxModel(onnx.load(str(source)))
-    model.convert_float_to_float16(
-        use_symbolic_shape_infer=not settings.skip_shape_inference, keep_io_types=True
-    )
-    save_graph(model.model, output)
-    return {"inputs_and_outputs": "float32"}
+    model = onnx.load(str(source))
+    if not settings.skip_shape_inference:
+        model = infer_shapes(model)
+    types_known = not settings.skip_shape_inference
+    save_graph(convert_to_float16(model, types_known=types_known), output)
+    return {"inputs_and_outputs": "float32", "kept_in_float32": "positions and pooling"}
 
 
 MAKERS: Mapping[str, Callable[[Path, Path, QuantizeSettings], Mapping[str, Any]]] = {
