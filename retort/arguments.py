@@ -90,8 +90,8 @@ class ExportArguments:
     pooling: Pooling | None = field(
         default=None,
         metadata=option(
-            "Adds a sentence_embedding output to a checkpoint that has no modules.json "
-            "(followed by L2 normalisation only where the checkpoint says so)."
+            "Adds a sentence_embedding output, not normalised, to a checkpoint that has no "
+            "modules.json."
         ),
     )
     opset: int | None = field(

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import time
 from pathlib import Path
 from typing import Any
 
-from retort.artifact import Artifact, Checkpoint
+from retort.artifact import Artifact, Checkpoint, graph_files
 from retort.graphs.onnx_file import settle_external_data
 from retort.talk import doing, third_party_quiet
 
@@ -51,10 +50,11 @@ def optimize(
         doing(f"optimization of {artifact.path.name} at level {level}"),
         third_party_quiet() as printed,
     ):
-        path = _work_copy(artifact.path, checkpoint.backbone, folder / "input")
+        path = _work_copy(artifact.path, folder / "input")
         output = folder / "output"
         output.mkdir()
-        optimizer = _optimize(path, output, level, skip_shape_inference)
+        configuration = _configuration(level, skip_shape_inference=skip_shape_inference)
+        optimizer = _optimize(path, checkpoint, output, configuration)
     if "failed in shape inference" in printed.getvalue():
         logger.warning("ONNX Runtime could not infer shapes: fewer operators are fused")
     result = output / path.name
@@ -68,33 +68,41 @@ def optimize(
     return artifact.after(result, "optimize", settings, time.perf_counter() - started)
 
 
-def _work_copy(path: Path, backbone: Path, folder: Path) -> Path:
+def _work_copy(path: Path, folder: Path) -> Path:
     # ORTOptimizer deletes its input's external data, so it gets links of its own.
     folder.mkdir(parents=True)
-    for file in (path, *path.parent.glob(f"{path.name}_data*")):
+    for file in graph_files(path):
         (folder / file.name).hardlink_to(file)
-    shutil.copy(backbone / "config.json", folder / "config.json")
     return folder / path.name
 
 
-def _optimize(path: Path, output: Path, level: int, skip_shape_inference: bool) -> str:
+def _configuration(level: int, *, skip_shape_inference: bool) -> Any:
+    from optimum.onnxruntime import OptimizationConfig
+
+    return OptimizationConfig(
+        optimization_level=level,
+        use_raw_attention_mask=True,
+        disable_shape_inference=skip_shape_inference,
+    )
+
+
+def _optimize(path: Path, checkpoint: Checkpoint, output: Path, configuration: Any) -> str:
     import onnxruntime
     from onnxruntime.transformers.optimizer import optimize_model
-    from optimum.onnxruntime import OptimizationConfig, ORTOptimizer
+    from optimum.onnxruntime import ORTOptimizer
+    from transformers import AutoConfig
 
     onnxruntime.set_default_logger_severity(3)
+    config = AutoConfig.from_pretrained(
+        checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
+    )
     try:
-        optimizer = ORTOptimizer.from_pretrained(path.parent, file_names=[path.name])
-        configuration = OptimizationConfig(
-            optimization_level=level,
-            use_raw_attention_mask=True,
-            disable_shape_inference=skip_shape_inference,
-        )
-        optimizer.optimize(configuration, save_dir=output, file_suffix="")
+        ORTOptimizer([path], config).optimize(configuration, save_dir=output, file_suffix="")
     except NotImplementedError:
         logger.info("ORTOptimizer does not know this architecture: no fused attention")
+        level = configuration.optimization_level
         model = optimize_model(str(path), opt_level=level, only_onnxruntime=True)
-        external = any(path.parent.glob(f"{path.name}_data*"))
+        external = len(graph_files(path)) > 1
         model.save_model_to_file(str(output / path.name), use_external_data_format=external)
         return "onnxruntime.transformers.optimizer, ONNX Runtime's optimizations only"
     return "ORTOptimizer"
