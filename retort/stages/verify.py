@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from retort.artifact import Checkpoint
 
 EXAMPLES_FILE = "verify_texts.txt"
+NOTHING = ("nothing found",)
 FALLBACK_TEXTS = ("A short text to see what the files answer.",)
 
 
@@ -49,9 +50,10 @@ def verify(
     reference: Reference,
     texts: Sequence[str],
 ) -> tuple[str, ...]:
-    """Return lines that tell, for each file and text, what it answers.
+    """Return lines that tell what the files answer to each text.
 
-    Where the PyTorch model answers otherwise, its answer stands beside.
+    Files that answer alike are told once; where an answer is not the PyTorch model's, both stand
+    there.
 
     Args:
         folder: The finished folder.
@@ -60,18 +62,30 @@ def verify(
         reference: The PyTorch model.
         texts: The texts to run.
     """
-    lines = []
     with third_party_quiet():
-        for file in files:
-            model = load(folder, file)
-            graph = ReferenceGraph(reference, folder / file, model.graph.outputs)
-            original = type(model)(Folder.open(folder), graph)  # type: ignore[arg-type]
-            lines.append(f"{file}")
-            for text in texts:
-                answer, expected = family.answers(model, text), family.answers(original, text)
-                lines.append(f"  {text}")
-                lines.extend(f"    {line}" for line in answer or ["nothing found"])
-                if answer != expected:
-                    lines.append("    PyTorch answers otherwise:")
-                    lines.extend(f"      {line}" for line in expected or ["nothing found"])
+        models = {file: load(folder, file) for file in files}
+        first = next(iter(models.values()))
+        graph = ReferenceGraph(reference, folder, first.graph.outputs)
+        original = type(first)(Folder.open(folder), graph)  # type: ignore[arg-type]
+        lines: list[str] = []
+        for text in texts:
+            by_answer: dict[tuple[str, ...], list[str]] = {}
+            for file, model in models.items():
+                by_answer.setdefault(tuple(family.answers(model, text)), []).append(file)
+            lines.append(text)
+            lines.extend(_told(by_answer, tuple(family.answers(original, text))))
     return tuple(lines)
+
+
+def _told(
+    by_answer: Mapping[tuple[str, ...], Sequence[str]], expected: tuple[str, ...]
+) -> list[str]:
+    lines = []
+    for answer, files in by_answer.items():
+        agrees = "as PyTorch" if answer == expected else "unlike PyTorch"
+        lines.append(f"  {', '.join(files)} ({agrees}):")
+        lines.extend(f"    {line}" for line in answer or NOTHING)
+    if any(answer != expected for answer in by_answer):
+        lines.append("  PyTorch:")
+        lines.extend(f"    {line}" for line in expected or NOTHING)
+    return lines
