@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from retort.arguments import ConversionArguments, parse_arguments
 from retort.command import run_command
+from retort.memory import collect_rarely
 from retort.talk import set_up_logging, show_progress
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Conversion:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    collect_rarely()
     arguments = parse_arguments(argv)
     set_up_logging(quiet=arguments.quiet, verbose=arguments.verbose)
     return run_command(lambda: _command(arguments), verbose=arguments.verbose)
@@ -71,6 +73,7 @@ def convert(arguments: ConversionArguments) -> Conversion:
     plan = decide(arguments)
 
     from retort.output.output_folder import output_folder
+    from retort.output.temporary_files import temporary_files_in
     from retort.record import write_record
     from retort.stages.package import package
     from retort.stages.resolve import resolve
@@ -78,7 +81,8 @@ def convert(arguments: ConversionArguments) -> Conversion:
     with output_folder(plan.target, force=arguments.force, source=plan.checkpoint.folder) as output:
         at_commit = replace(arguments, revision=plan.checkpoint.commit or arguments.revision)
         resolve(at_commit, progress=show_progress(quiet=arguments.quiet))  # now with weights
-        placed = make_graphs(arguments, plan, output)
+        with temporary_files_in(output.scratch):
+            placed = make_graphs(arguments, plan, output)
         package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
         report, verified = check(arguments, plan, placed, output)
         write_record(output.folder, arguments, plan, placed, report)

@@ -47,19 +47,15 @@ def _serving(task: str, known: dict[str, ModelFamily]) -> dict[str, ModelFamily]
         return known
     from optimum.exporters.tasks import TasksManager
 
+    offered = ", ".join(sorted({task for family in known.values() for task in family.tasks}))
     canonical = TasksManager.map_from_synonym(task)
     if canonical not in TasksManager.get_all_tasks():
         raise InputError(
-            f"--task {task}: Optimum knows no such task; choose from "
-            f"{', '.join(sorted(TasksManager.get_all_tasks()))}"
+            f"--task {task}: Optimum knows no such task; the families of Retort serve {offered}"
         )
     serving = {name: family for name, family in known.items() if canonical in family.tasks}
     if not serving:
-        offered = sorted({task for family in known.values() for task in family.tasks})
-        raise InputError(
-            f"--task {task}: no family of Retort serves it; the served tasks are "
-            f"{', '.join(offered)}"
-        )
+        raise InputError(f"--task {task}: no family of Retort serves it; they serve {offered}")
     return serving
 
 

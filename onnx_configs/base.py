@@ -71,13 +71,17 @@ class ModelFamily(ABC):
     def recognises(self, checkpoint: Checkpoint) -> bool:
         """Tell from configuration files alone whether the checkpoint is of this family."""
 
-    @abstractmethod
-    def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
-        """Return what goes into the graph, its head's weights loaded.
+    def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
+        """Refuse, before any weights are fetched, what the graph cannot be.
 
         Raises:
-            InputError: If the checkpoint has a part that the graph cannot hold.
+            InputError: If an option or a part of the checkpoint has no place in the graph.
         """
+        del checkpoint, arguments
+
+    @abstractmethod
+    def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
+        """Return what goes into the graph, its head's weights loaded."""
 
     @abstractmethod
     def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Reference:
@@ -95,7 +99,10 @@ class ModelFamily(ABC):
 
     def maximum_length(self, checkpoint: Checkpoint) -> int:
         """Return the longest input in tokens that the checkpoint's users feed."""
-        said = json_file(checkpoint.backbone / "tokenizer_config.json").get("model_max_length")
+        path = checkpoint.backbone / "tokenizer_config.json"
+        said = json_file(path).get("model_max_length")
+        if not isinstance(said, int | float | None):
+            raise InputError(f"{path}: model_max_length is {said!r}, not a number; correct it")
         limits = [positional_limit(checkpoint), said if said and said < UNLIMITED else None]
         return int(min((limit for limit in limits if limit), default=DEFAULT_MAXIMUM_LENGTH))
 

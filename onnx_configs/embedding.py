@@ -56,6 +56,23 @@ class EmbeddingFamily(ModelFamily):
         architectures = checkpoint.config.get("architectures") or []
         return any(name.endswith(BACKBONE_ENDINGS) for name in architectures)
 
+    def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
+        """Refuse a second pooling, and modules that cannot be traced."""
+        modules = sentence_modules(checkpoint)
+        if modules and arguments.pooling:
+            raise InputError(
+                f"{checkpoint.model_id} brings its own pooling in modules.json; drop --pooling"
+            )
+        types = [module["type"] for module in modules]
+        unknown = [kind for kind in types[:1] if kind != TRANSFORMER]
+        unknown += [kind for kind in types[1:] if kind not in HEAD_MODULES]
+        if unknown:
+            known = ", ".join(kind.rsplit(".", 1)[1] for kind in HEAD_MODULES)
+            raise InputError(
+                f"{checkpoint.folder / 'modules.json'}: cannot put {unknown[0]} into a graph; "
+                f"what can follow a Transformer is {known}"
+            )
+
     def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
         """Return the backbone's output and the checkpoint's own head after it."""
         head = self._head(checkpoint, arguments)
@@ -68,17 +85,6 @@ class EmbeddingFamily(ModelFamily):
         modules = sentence_modules(checkpoint)
         if not modules:
             return SentenceHead((arguments.pooling,)) if arguments.pooling else None
-        if arguments.pooling:
-            raise InputError(
-                f"{checkpoint.model_id} brings its own pooling in modules.json; drop --pooling"
-            )
-        unknown = [m["type"] for m in modules[1:] if m["type"] not in HEAD_MODULES]
-        if modules[0]["type"] != TRANSFORMER or unknown:
-            raise InputError(
-                f"{checkpoint.folder / 'modules.json'}: cannot put "
-                f"{(unknown or [modules[0]['type']])[0]} into a graph; the known modules are "
-                f"Transformer, {', '.join(kind.rsplit('.', 1)[1] for kind in HEAD_MODULES)}"
-            )
         return load_sentence_head(checkpoint, modules[1:])
 
     def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> SentenceReference:

@@ -33,10 +33,14 @@ class TokenClassificationFamily(ModelFamily):
         architectures = checkpoint.config.get("architectures") or []
         return any(name.endswith("ForTokenClassification") for name in architectures)
 
-    def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
-        """Return the model's own logits; there is no head to add."""
+    def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
+        """Refuse a pooling, and a checkpoint without labels."""
         if arguments.pooling:
             raise InputError("--pooling is for embeddings; a token classifier has no use for it")
+        label_table(checkpoint)
+
+    def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
+        """Return the model's own logits; there is no head to add."""
         return GraphRecipe(self.tasks[0], {"logits": TOKEN_AXES})
 
     def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> TaggerReference:

@@ -15,6 +15,7 @@ from retort import __version__
 from retort.errors import InputError
 
 PRECISIONS = ("QInt8", "QUInt8", "Float16")
+OPSETS = range(14, 21)  # those that Optimum's tracing exporter serves with today's attention
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
@@ -217,11 +218,16 @@ class ConversionArguments(
     """All options of one conversion; each stage is typed to the group it reads."""
 
     def __post_init__(self) -> None:
-        """Split comma-separated precisions and refuse unknown ones.
+        """Split comma-separated precisions, and refuse unknown ones and opsets out of range.
 
         Raises:
-            InputError: If a precision is not one of ``PRECISIONS``.
+            InputError: If a precision is not one of ``PRECISIONS``, or an opset not of ``OPSETS``.
         """
+        if self.opset is not None and self.opset not in OPSETS:
+            raise InputError(
+                f"--opset {self.opset}: the exporter serves {OPSETS[0]} to {OPSETS[-1]}; choose "
+                "one of those"
+            )
         names = [name.strip() for item in self.quantize for name in item.split(",")]
         by_lower = {name.lower(): name for name in PRECISIONS}
         for name in filter(None, names):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import traceback
@@ -9,6 +10,7 @@ from collections.abc import Callable
 
 from retort.errors import RetortError
 
+AGAIN = "nothing was written, run it again"
 INTERRUPTED = 128 + signal.SIGINT  # what a shell expects, so that Ctrl-C also ends its loop
 
 
@@ -21,16 +23,29 @@ def run_command(command: Callable[[], None], *, verbose: bool) -> int:
     """
     try:
         command()
+        sys.stdout.flush()
     except RetortError as error:
         return _fail(str(error), error.exit_code, verbose=verbose)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was written, run it again", INTERRUPTED, verbose=False)
-    except BrokenPipeError:
-        return _fail("stdout was closed", 1, verbose=False)
+        return _fail(f"interrupted; {AGAIN}", INTERRUPTED, verbose=False)
+    except SystemExit as stop:  # SIGTERM or SIGHUP, see retort.output.stop_signals
+        return _fail(f"stopped by a signal; {AGAIN}", int(stop.code or 0), verbose=False)
     except Exception as error:  # the last boundary: a user gets one line, not a traceback
+        if _stdout_fails():
+            return _fail(f"stdout cannot be written ({error}); redirect it", 1, verbose=verbose)
         message = f"{type(error).__name__}: {error} (a bug in Retort? --verbose shows where)"
         return _fail(message, 1, verbose=verbose)
     return 0
+
+
+def _stdout_fails() -> bool:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        # Python flushes once more at exit; what is left must have somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def _fail(message: str, exit_code: int, *, verbose: bool) -> int:

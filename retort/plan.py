@@ -87,8 +87,9 @@ def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: Mo
     """Return what the arguments mean for a checkpoint of a family.
 
     Raises:
-        InputError: If the checkpoint's name leads out of the output's parent folder.
+        InputError: If the family refuses an option, or the name leads out of the output's parent.
     """
+    family.check(checkpoint, arguments)
     files = file_names(arguments)
     return Plan(
         checkpoint=checkpoint,

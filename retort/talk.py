@@ -6,11 +6,13 @@ import contextlib
 import io
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator
 
 from retort.errors import ConversionError, RetortError
+from retort.memory import without_leftovers
 
 # Loggers whose information concerns the libraries' authors, not the user of a conversion.
 THIRD_PARTIES = (
@@ -52,13 +54,42 @@ def doing(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (RetortError, OSError):
+    except RetortError:
         raise
     except Exception as error:  # the one place where libraries' many errors become ours
-        first_line = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        number = _system_error(error)
+        if number:
+            raise OSError(number, os.strerror(number), getattr(error, "filename", None)) from error
         raise ConversionError(
-            f"{what} failed: {first_line} ({type(error).__name__}; --verbose shows where)"
+            f"{what} failed: {_gist(error)} ({type(error).__name__}; --verbose shows where)"
         ) from error
+
+
+def _system_error(error: Exception) -> int | None:
+    # A full disk is the output folder's to explain, also where a library in Rust met it.
+    if isinstance(error, OSError):
+        return error.errno
+    told = re.search(r"\(os error (\d+)\)", str(error))
+    return int(told[1]) if told else None
+
+
+def _gist(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).strip().splitlines()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+
+
+@contextlib.contextmanager
+def third_party_work(what: str) -> Iterator[io.StringIO]:
+    """Run a library's part of a stage: its errors told, its talk silenced, its memory freed.
+
+    Yields:
+        What it printed so far.
+
+    Raises:
+        ConversionError: In place of whatever the library raised.
+    """
+    with doing(what), third_party_quiet() as printed, without_leftovers():
+        yield printed
 
 
 @contextlib.contextmanager
@@ -76,7 +107,7 @@ def third_party_quiet() -> Iterator[io.StringIO]:
     loggers = [] if verbose else [logging.getLogger(name) for name in THIRD_PARTIES]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         with warnings.catch_warnings(), contextlib.redirect_stdout(printed):

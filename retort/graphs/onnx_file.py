@@ -92,6 +92,8 @@ def settle_external_data(path: Path) -> None:
 
     ONNX Runtime's tools write ``<file>.data``; the reference inside the graph changes with it.
     """
+    if not any(path.parent.glob(f"{path.name}[._]data*")):
+        return
     model = onnx.load(str(path), load_external_data=False)
     wanted = f"{path.name}_data"
     names = [name for name in _external_files(model) if name != wanted]

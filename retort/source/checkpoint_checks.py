@@ -30,6 +30,11 @@ def check_config(folder: Path) -> dict[str, Any]:
     config = read_object(path)
     if not isinstance(config.get("model_type"), str) or not config["model_type"]:
         raise InputError(f"{path}: no model_type, so not a transformers model; check the folder")
+    names = config.get("architectures")
+    if names is not None and not (
+        isinstance(names, list) and all(isinstance(name, str) for name in names)
+    ):
+        raise InputError(f"{path}: architectures is not a list of names; correct it there")
     return config
 
 

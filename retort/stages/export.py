@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import pickle
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from retort.arguments import OPSETS
 from retort.artifact import Artifact, Checkpoint
-from retort.errors import InputError
+from retort.errors import ConversionError, InputError
 from retort.graphs.onnx_file import settle_external_data
-from retort.talk import doing, third_party_quiet
+from retort.talk import third_party_work
 
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily
     from retort.arguments import ExportArguments
 
-OPSETS = range(14, 21)
 PORTABLE_OPSET = 18
+UNUSED_WEIGHTS = ("pooler.",)  # BERT's pooler, which no graph of ours reads
 
 
 def export(
@@ -34,29 +36,25 @@ def export(
         The portable fp32 graph.
 
     Raises:
-        InputError: If the opset or the device cannot be had.
+        InputError: If the device cannot be had, or the checkpoint lacks weights.
         ConversionError: If the model cannot be loaded or traced.
     """
     started = time.perf_counter()
-    opset = _opset(arguments.opset)
     _check_device(arguments.device)
-    with doing(f"export of {checkpoint.model_id}"), third_party_quiet():
-        from optimum.exporters.onnx import main_export
+    with third_party_work(f"export of {checkpoint.model_id}"):
+        from optimum.exporters.onnx.convert import onnx_export_from_model
 
         from onnx_configs.base import onnx_config
 
         recipe = family.recipe(checkpoint, arguments)
         config = onnx_config(checkpoint, recipe)
-        opset = opset or max(PORTABLE_OPSET, min(config.DEFAULT_ONNX_OPSET, OPSETS[-1]))
-        main_export(
-            str(checkpoint.backbone),
+        opset = arguments.opset or max(PORTABLE_OPSET, min(config.DEFAULT_ONNX_OPSET, OPSETS[-1]))
+        onnx_export_from_model(
+            _load_model(checkpoint, recipe.task, arguments.device),
             output=folder,
             task=recipe.task,
             opset=opset,
             device=arguments.device,
-            library_name="transformers",
-            trust_remote_code=checkpoint.trust_remote_code,
-            local_files_only=True,
             do_validation=False,
             custom_onnx_configs={"model": config},
         )
@@ -67,13 +65,43 @@ def export(
     return Artifact(path, family.name).after(path, "export", settings, seconds)
 
 
-def _opset(opset: int | None) -> int | None:
-    if opset is not None and opset not in OPSETS:
-        raise InputError(
-            f"--opset {opset}: Optimum's tracing exporter serves {OPSETS[0]} to {OPSETS[-1]}; "
-            "choose one of those"
+def _load_model(checkpoint: Checkpoint, task: str, device: str) -> Any:
+    """Load the model as fp32; main_export would do the same, but says nothing of lost weights."""
+    import torch
+    from optimum.exporters.tasks import TasksManager
+
+    kind = TasksManager.get_model_class_for_task(
+        task, framework="pt", model_type=checkpoint.model_type, library="transformers"
+    )
+    try:
+        model, info = kind.from_pretrained(
+            checkpoint.backbone,
+            dtype=torch.float32,
+            trust_remote_code=checkpoint.trust_remote_code,
+            local_files_only=True,
+            output_loading_info=True,
         )
-    return opset
+    except pickle.UnpicklingError as error:
+        raise _hostile_pickle(checkpoint) from error
+    except (OSError, ImportError) as error:
+        if isinstance(error.__context__, pickle.UnpicklingError):
+            raise _hostile_pickle(checkpoint) from error
+        raise
+    missing = [key for key in sorted(info["missing_keys"]) if not key.startswith(UNUSED_WEIGHTS)]
+    if missing:
+        raise InputError(
+            f"{checkpoint.backbone}: the weights lack {missing[0]} ({len(missing)} missing), so it "
+            f"is not a whole model for {task}; check the checkpoint, or choose another --family"
+        )
+    model.config.use_cache = False
+    return model.to(device)
+
+
+def _hostile_pickle(checkpoint: Checkpoint) -> ConversionError:
+    return ConversionError(
+        f"{checkpoint.backbone / 'pytorch_model.bin'}: holds more than tensors, so it is not "
+        "loaded; convert it to safetensors where you trust it"
+    )
 
 
 def _check_device(device: str) -> None:

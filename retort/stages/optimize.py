@@ -9,7 +9,7 @@ from typing import Any
 
 from retort.artifact import Artifact, Checkpoint, graph_files
 from retort.graphs.onnx_file import settle_external_data
-from retort.talk import doing, third_party_quiet
+from retort.talk import third_party_work
 
 logger = logging.getLogger(__name__)
 
@@ -46,10 +46,7 @@ def optimize(
         logger.warning(
             "--optimize 99 bakes this processor's layouts into the file; run it only on its like"
         )
-    with (
-        doing(f"optimization of {artifact.path.name} at level {level}"),
-        third_party_quiet() as printed,
-    ):
+    with third_party_work(f"optimization of {artifact.path.name} at level {level}") as printed:
         path = _work_copy(artifact.path, folder / "input")
         output = folder / "output"
         output.mkdir()

@@ -42,6 +42,8 @@ def resolve(
     path = local_folder(source.model_id)
     if path is None:
         return _from_hub(source, with_weights=with_weights, progress=progress)
+    if source.revision is not None:
+        raise InputError(f"--revision is for Hub ids, and {source.model_id} is a folder; drop it")
     folder = path.resolve()
     checkpoint = _checked(source, folder, folder_name(path), commit=None)
     if with_weights:
