@@ -83,9 +83,9 @@ def convert(arguments: ConversionArguments) -> Conversion:
         resolve(at_commit, progress=show_progress(quiet=arguments.quiet))  # now with weights
         with temporary_files_in(output.scratch):
             placed = make_graphs(arguments, plan, output)
-        package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
+        links = package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
         report, verified = check(arguments, plan, placed, output)
-        write_record(output.folder, arguments, plan, placed, report)
+        write_record(output.folder, arguments, plan, placed, links, report)
     return Conversion(plan, report, verified)
 
 

@@ -32,6 +32,7 @@ def write_record(
     arguments: ConversionArguments,
     plan: Plan,
     placed: Mapping[str, Artifact],
+    links: Mapping[str, str],
     report: ValidationReport | None,
 ) -> None:
     """Write ``conversion.json`` into a folder; a skipped validation is recorded as null."""
@@ -50,7 +51,7 @@ def write_record(
             **{name: version(name) for name in LIBRARIES},
         },
         "files": {name: _file_record(artifact) for name, artifact in placed.items()},
-        "links": dict(plan.links),
+        "links": dict(links),
         "validated": report is not None,
         "validation": report.as_json() if report else None,
     }

@@ -84,7 +84,8 @@ def settle_header(source: Path, target: Path, metadata: Mapping[str, str]) -> No
     _point_external_data(model, {name.name: f"{target.name}_data" for name in data})
     onnx.save(model, str(target))
     for name in data:
-        (source.parent / name).rename(target.parent / f"{target.name}_data")
+        moved = (source.parent / name).rename(target.parent / f"{target.name}_data")
+        moved.chmod(target.stat().st_mode)  # onnx makes external data private to its writer
 
 
 def settle_external_data(path: Path) -> None:

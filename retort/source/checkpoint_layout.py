@@ -13,6 +13,8 @@ from retort.json_files import read_json
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.tiktoken", "*.model")
 
+LICENCES = ("[Ll][Ii][Cc][Ee][Nn][CcSs][Ee]*", "[Nn][Oo][Tt][Ii][Cc][Ee]*")
+
 # What the families, the tokenizers and the consumers of a converted folder read besides weights.
 METADATA = (
     *TOKENIZERS,
@@ -22,7 +24,7 @@ METADATA = (
     *("chat_template.json", "*.jinja", "artifact.metadata", "adapter_config.json"),
     *("label*.json", "label*.txt", "id2label.json", "verify_texts.txt"),
     *("model.safetensors.index.json", "pytorch_model.bin.index.json"),
-    *("README.md", "LICENSE*", "NOTICE*"),
+    *("README.md", *LICENCES),
 )
 
 

@@ -5,17 +5,17 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from retort import __version__
 from retort.artifact import Artifact, Checkpoint, graph_files
-from retort.errors import ConversionError
 from retort.graphs.onnx_file import settle_header
 from retort.json_files import read_json, write_json
 from retort.output.output_folder import link_or_copy
-from retort.talk import doing, third_party_quiet
+from retort.source.checkpoint_layout import LICENCES
+from retort.tokenizer_files import settle_tokenizer
 
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily
@@ -29,10 +29,8 @@ TOKENIZER_FILES = (
 )  # fmt: skip
 CARRIED_FILES = (
     "config_sentence_transformers.json", "id2label.json", "label2id.json", "verify_texts.txt",
-    "LICENSE*", "NOTICE*",
+    *LICENCES,
 )  # fmt: skip
-# What transformers' save_pretrained bakes in from the last call, and fastembed then obeys.
-BAKED_TOKENIZER_KEYS = ("pad_to_multiple_of", "padding", "stride", "truncation")
 
 
 def place_graphs(
@@ -81,7 +79,7 @@ def package(
     family: ModelFamily,
     arguments: ExportArguments,
     folder: Path,
-) -> None:
+) -> dict[str, str]:
     """Write everything that stands beside the graphs: configuration, tokenizer, poolings, labels.
 
     Args:
@@ -92,21 +90,25 @@ def package(
         arguments: Say which sidecars the graph needs.
         folder: The folder in the making.
 
+    Returns:
+        The links that were made; external data is found under one name only.
+
     Raises:
         ConversionError: If the checkpoint's tokenizer cannot be written as ``tokenizer.json``.
     """
-    for name, source in links.items():
-        if len(graph_files(folder / source)) == 1:  # external data is found under one name only
-            link_or_copy(folder / source, folder / name)
+    made = {name: file for name, file in links.items() if len(graph_files(folder / file)) == 1}
+    for name, file in made.items():
+        link_or_copy(folder / file, folder / name)
     _copy_matching(checkpoint.backbone, TOKENIZER_FILES, folder)
     _copy_matching(checkpoint.folder, CARRIED_FILES, folder)
     if checkpoint.trust_remote_code:
         _copy_matching(checkpoint.backbone, ("*.py",), folder)
     _copy_sentence_modules(checkpoint, folder)
     _write_config(placed, checkpoint, family, folder)
-    _settle_tokenizer(checkpoint, family.maximum_length(checkpoint), folder)
+    settle_tokenizer(checkpoint, family.maximum_length(checkpoint), folder)
     for name, content in family.sidecars(checkpoint, arguments).items():
         write_json(folder / name, content)
+    return made
 
 
 def _copy_matching(source: Path, patterns: Sequence[str], folder: Path) -> None:
@@ -143,47 +145,10 @@ def _write_config(
         for name, artifact in placed.items()
         if len(graph_files(artifact.path)) > 1
     }
+    told = dict(config.pop("transformers.js_config", {}))
+    told.pop("use_external_data_format", None)
     if external:
-        config["transformers.js_config"] = {"use_external_data_format": external}
+        told["use_external_data_format"] = external
+    if told:
+        config["transformers.js_config"] = told
     write_json(folder / "config.json", config)
-
-
-def _settle_tokenizer(checkpoint: Checkpoint, maximum_length: int, folder: Path) -> None:
-    if not (folder / "tokenizer.json").is_file():
-        _save_fast_tokenizer(checkpoint, folder)
-    tokenizer = read_json(folder / "tokenizer.json")
-    tokenizer.update(truncation=None, padding=None)
-    if _lower_cases(folder):
-        steps = [{"type": "Lowercase"}, tokenizer.get("normalizer")]
-        tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [s for s in steps if s]}
-    write_json(folder / "tokenizer.json", tokenizer)
-    path = folder / "tokenizer_config.json"
-    config = read_json(path) if path.is_file() else {}
-    config = {key: value for key, value in config.items() if key not in BAKED_TOKENIZER_KEYS}
-    config["model_max_length"] = maximum_length
-    if "max_length" in config:
-        config["max_length"] = maximum_length
-    write_json(path, config)
-
-
-def _save_fast_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
-    with doing(f"conversion of the tokenizer of {checkpoint.model_id}"), third_party_quiet():
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(
-            checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
-        )
-        tokenizer.save_pretrained(folder)
-    if not (folder / "tokenizer.json").is_file():
-        raise ConversionError(
-            f"{checkpoint.backbone}: its tokenizer has no fast form, and runtimes other than "
-            "Python need tokenizer.json; add one to the checkpoint"
-        )
-
-
-def _lower_cases(folder: Path) -> bool:
-    return any(read_json(path).get("do_lower_case") for path in _sentence_configs(folder))
-
-
-def _sentence_configs(folder: Path) -> Iterator[Path]:
-    return folder.glob("sentence_*_config.json")

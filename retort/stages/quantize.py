@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retort.artifact import Artifact
+from retort.artifact import Artifact, graph_files
 from retort.graphs.float16 import convert_to_float16
 from retort.graphs.onnx_file import constant_names, infer_shapes, save_graph, settle_external_data
 from retort.graphs.processor import resolve_target
@@ -153,7 +153,12 @@ def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
         operators_to_quantize=list(QUANTIZED_OPERATORS),
     )
     quantizer = ORTQuantizer(prepared)
-    quantizer.quantize(configuration, save_dir=output.parent, file_suffix="")
+    quantizer.quantize(
+        configuration,
+        save_dir=output.parent,
+        file_suffix="",
+        use_external_data_format=len(graph_files(prepared)) > 1,
+    )
     return {
         "target": settings.target,
         "per_channel": settings.per_channel,

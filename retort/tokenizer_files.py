@@ -1,0 +1,83 @@
+"""The tokenizer's files in a finished folder, as every consumer can read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from retort.artifact import Checkpoint
+from retort.errors import ConversionError
+from retort.json_files import read_json, write_json
+from retort.talk import doing, third_party_quiet
+
+# What transformers' save_pretrained bakes in from the last call, and fastembed then obeys.
+BAKED_TOKENIZER_KEYS = ("pad_to_multiple_of", "padding", "stride", "truncation")
+
+
+def settle_tokenizer(checkpoint: Checkpoint, maximum_length: int, folder: Path) -> None:
+    """Write ``tokenizer.json`` without truncation or padding, and the true maximum length.
+
+    Consumers obey what is baked into ``tokenizer.json``, and ``model_max_length`` and
+    ``max_length`` in ``tokenizer_config.json``; a length of 1e30 makes some of them fail.
+
+    Args:
+        checkpoint: Where the tokenizer comes from.
+        maximum_length: The longest input in tokens.
+        folder: The folder in the making, with the tokenizer's files copied into it.
+
+    Raises:
+        ConversionError: If the tokenizer has no fast form.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        _save_fast_tokenizer(checkpoint, folder)
+    tokenizer = read_json(folder / "tokenizer.json")
+    sides = _baked_sides(tokenizer)
+    tokenizer.update(truncation=None, padding=None)
+    if _lower_cases(folder):
+        steps = [{"type": "Lowercase"}, tokenizer.get("normalizer")]
+        tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [s for s in steps if s]}
+    write_json(folder / "tokenizer.json", tokenizer)
+    path = folder / "tokenizer_config.json"
+    config = read_json(path) if path.is_file() else {}
+    config = {key: value for key, value in config.items() if key not in BAKED_TOKENIZER_KEYS}
+    config = {**sides, **config, "model_max_length": maximum_length}
+    if "max_length" in config:
+        config["max_length"] = maximum_length
+    write_json(path, config)
+
+
+def _baked_sides(tokenizer: Mapping[str, Any]) -> dict[str, Any]:
+    # transformers and fastembed read these from tokenizer.json where tokenizer_config.json is mute.
+    # Old files name no direction, which means the right one.
+    truncation, padding = tokenizer.get("truncation"), tokenizer.get("padding")
+    sides = {}
+    if truncation:
+        sides["truncation_side"] = truncation.get("direction", "Right").lower()
+    if padding:
+        sides["padding_side"] = padding.get("direction", "Right").lower()
+        sides["pad_token"] = padding["pad_token"]
+    return sides
+
+
+def _save_fast_tokenizer(checkpoint: Checkpoint, folder: Path) -> None:
+    with doing(f"conversion of the tokenizer of {checkpoint.model_id}"), third_party_quiet():
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(
+            checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
+        )
+        tokenizer.save_pretrained(folder)
+    if not (folder / "tokenizer.json").is_file():
+        raise ConversionError(
+            f"{checkpoint.backbone}: its tokenizer has no fast form, and runtimes other than "
+            "Python need tokenizer.json; add one to the checkpoint"
+        )
+
+
+def _lower_cases(folder: Path) -> bool:
+    return any(read_json(path).get("do_lower_case") for path in _sentence_configs(folder))
+
+
+def _sentence_configs(folder: Path) -> Iterator[Path]:
+    return folder.glob("sentence_*_config.json")
