@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from retort.arguments import ConversionArguments, parse_arguments
 from retort.command import run_command
-from retort.memory import collect_rarely
+from retort.memory import collect_rarely, leave_quickly
 from retort.talk import set_up_logging, show_progress
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def make_graphs(
     logger.info("exporting %s (%s)", plan.checkpoint.model_id, plan.family.name)
     portable = export(plan.checkpoint, plan.family, arguments, output.scratch / "export")
     variants = {plan.files["fp32"]: portable}
-    sources = [portable]
+    optimized: Artifact | None = None
     if plan.optimize:
         logger.info("optimizing at level %d", plan.optimize)
         optimized = optimize(
@@ -112,17 +112,11 @@ def make_graphs(
             skip_shape_inference=arguments.skip_shape_inference,
         )
         variants[plan.files["optimized"]] = optimized
-        sources.insert(0, optimized)
     for settings in plan.quantize:
         logger.info("quantizing to %s", settings.precision)
+        source = plan.quantize_from(optimized, portable)
         folder = output.scratch / settings.precision
-        variants[plan.files[settings.precision]] = quantize(
-            plan.quantize_from(sources),
-            settings,
-            folder,
-            vocabulary=plan.vocabulary,
-            shape=plan.timing_shapes[-1],
-        )
+        variants[plan.files[settings.precision]] = quantize(source, settings, folder)
     return place_graphs(variants, plan.checkpoint, output.folder)
 
 
@@ -175,4 +169,6 @@ def _command(arguments: ConversionArguments) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_code = main()
+    leave_quickly()
+    sys.exit(exit_code)

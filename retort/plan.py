@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.arguments import ConversionArguments
 from retort.artifact import Artifact, Checkpoint
-from retort.graphs.timing import SHAPES
 from retort.output.output_folder import target_folder
-from retort.stages.quantize import QuantizeSettings, quantize_settings
+from retort.stages.quantize import QuantizeSettings, choose_source, quantize_settings
 
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily
@@ -55,16 +54,11 @@ class Plan:
         """The number of token ids, for random inputs."""
         return int(self.checkpoint.config.get("vocab_size") or 2)
 
-    @property
-    def timing_shapes(self) -> tuple[tuple[int, int], ...]:
-        """The shapes at which files are timed, none longer than the model takes."""
-        longest = self.family.maximum_length(self.checkpoint)
-        return tuple((batch, min(length, longest)) for batch, length in SHAPES)
-
-    def quantize_from(self, sources: Sequence[Artifact]) -> list[Artifact]:
-        """Return the graphs that precisions are made from, the preferred one first."""
-        # A name with a level in it is a promise; otherwise the faster result is taken.
-        return list(sources[:1] if self.promises_level else sources)
+    def quantize_from(self, optimized: Artifact | None, portable: Artifact) -> Artifact:
+        """Return the graph that precisions are made from."""
+        if optimized is not None and self.promises_level:
+            return optimized
+        return choose_source(optimized, portable)
 
     def as_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON values."""

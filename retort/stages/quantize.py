@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.artifact import Artifact, graph_files
 from retort.graphs.float16 import convert_to_float16
-from retort.graphs.onnx_file import constant_names, infer_shapes, save_graph, settle_external_data
+from retort.graphs.onnx_file import (
+    constant_names,
+    infer_shapes,
+    save_graph,
+    settle_external_data,
+    summarize,
+)
 from retort.graphs.processor import resolve_target
-from retort.graphs.session import open_session
-from retort.graphs.timing import fastest_seconds
 from retort.talk import third_party_work
 
 if TYPE_CHECKING:
@@ -22,10 +25,6 @@ if TYPE_CHECKING:
 
     from retort.arguments import OptimizeArguments
 
-logger = logging.getLogger(__name__)
-
-# Of two equally fast variants, noise must not choose: the same input gives the same file.
-CLEARLY_FASTER = 1.1
 QUANTIZED_OPERATORS = ["MatMul", "Attention", "Gather"]
 
 
@@ -63,64 +62,39 @@ def quantize_settings(arguments: OptimizeArguments, precision: str) -> QuantizeS
     )
 
 
-def quantize(
-    candidates: Sequence[Artifact],
-    settings: QuantizeSettings,
-    folder: Path,
-    *,
-    vocabulary: int,
-    shape: tuple[int, int],
-) -> Artifact:
-    """Make one precision out of each candidate graph, and return the fastest on this processor.
+def choose_source(optimized: Artifact | None, portable: Artifact) -> Artifact:
+    """Return the graph whose 8-bit file is the faster one on a CPU.
+
+    That of the optimized graph, where attention is fused: its three projections are then quantized
+    as one. Elsewhere that of the portable graph, which ONNX Runtime fuses by itself when it loads
+    it. ``benchmarks/quantization_source.py`` measures both.
+    """
+    if optimized is None or "Attention" not in summarize(optimized.path).fused_operators:
+        return portable
+    return optimized
+
+
+def quantize(artifact: Artifact, settings: QuantizeSettings, folder: Path) -> Artifact:
+    """Make one precision out of a graph.
 
     Args:
-        candidates: The optimized graph, if any, and the portable one; not changed.
+        artifact: The portable or the optimized graph; not changed.
         settings: The precision and how it is made.
         folder: An empty folder of this stage's own.
-        vocabulary: The number of token ids, for the inputs of the timing.
-        shape: Batch and sequence of the timing.
 
     Raises:
-        ConversionError: If a graph cannot be quantized.
+        ConversionError: If the graph cannot be quantized.
     """
-    make = MAKERS[settings.precision]
-    made = [
-        _timed(make, artifact, settings, folder / f"candidate{index}")
-        for index, artifact in enumerate(candidates)
-    ]
-    return made[0] if len(made) == 1 else _fastest(made, vocabulary, shape)
-
-
-def _timed(
-    make: Callable[[Path, Path, QuantizeSettings], Mapping[str, Any]],
-    artifact: Artifact,
-    settings: QuantizeSettings,
-    folder: Path,
-) -> Artifact:
     started = time.perf_counter()
     folder.mkdir(parents=True)
     with third_party_work(f"{settings.precision} of {artifact.path.name}"):
         output = folder / "model.onnx"
-        made = make(artifact.path, output, settings)
+        made = MAKERS[settings.precision](artifact.path, output, settings)
     settle_external_data(output)
     source = "portable graph" if artifact.steps[-1].name == "export" else "optimized graph"
     details = {"precision": settings.precision, "from": source, **made}
     result = artifact.after(output, "quantize", details, time.perf_counter() - started)
     return result.with_precision(settings.precision)
-
-
-def _fastest(made: Sequence[Artifact], vocabulary: int, shape: tuple[int, int]) -> Artifact:
-    sessions = {str(index): open_session(artifact.path) for index, artifact in enumerate(made)}
-    seconds = fastest_seconds(sessions, vocabulary, shapes=[shape], rounds=3, budget_seconds=0.1)
-    first, *others = (seconds[str(index)][0] for index in range(len(made)))
-    best = min(range(len(others)), key=others.__getitem__)
-    chosen = best + 1 if others[best] * CLEARLY_FASTER < first else 0
-    measured = {
-        artifact.steps[-1].settings["from"]: round(1000 * seconds[str(index)][0], 2)
-        for index, artifact in enumerate(made)
-    }
-    logger.info("%s: milliseconds at %d×%d: %s", made[0].precision, *shape, measured)
-    return made[chosen].with_settings({"milliseconds_of_candidates": measured})
 
 
 def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> dict[str, Any]:
