@@ -114,7 +114,7 @@ def make_graphs(
         variants[plan.files["optimized"]] = optimized
     for settings in plan.quantize:
         logger.info("quantizing to %s", settings.precision)
-        source = plan.quantize_from(optimized, portable)
+        source = plan.quantize_from(optimized, portable, settings)
         folder = output.scratch / settings.precision
         variants[plan.files[settings.precision]] = quantize(source, settings, folder)
     return place_graphs(variants, plan.checkpoint, output.folder)

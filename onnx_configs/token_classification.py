@@ -116,24 +116,29 @@ class TaggerReference:
 
 
 def label_table(checkpoint: Checkpoint) -> dict[int, str]:
-    """Return labels by index, from ``config.json`` or else from ``id2label.json``.
+    """Return labels by index, from ``config.json`` or else ``id2label.json`` or ``label2id.json``.
 
     Raises:
-        InputError: If neither names the labels, or ``label2id.json`` contradicts them.
+        InputError: If none of them names the labels.
     """
-    labels = checkpoint.config.get("id2label")
-    if not labels or all(str(label).startswith("LABEL_") for label in labels.values()):
-        labels = json_file(checkpoint.folder / "id2label.json") or labels
-    if not labels:
-        inverse = json_file(checkpoint.folder / "label2id.json") or checkpoint.config.get(
-            "label2id"
-        )
-        labels = {index: label for label, index in (inverse or {}).items()}
+    tables = (
+        checkpoint.config.get("id2label") or {},
+        json_file(checkpoint.folder / "id2label.json"),
+        _inverted(json_file(checkpoint.folder / "label2id.json")),
+        _inverted(checkpoint.config.get("label2id") or {}),
+    )
+    # transformers writes LABEL_0, LABEL_1, … where nobody named them.
+    named = (t for t in tables if not all(str(x).startswith("LABEL_") for x in t.values()))
+    labels = next(named, tables[0])
     if not labels:
         raise InputError(
             f"{checkpoint.backbone / 'config.json'}: no id2label; add the labels by index"
         )
     return {int(index): str(label) for index, label in sorted(labels.items(), key=_index)}
+
+
+def _inverted(table: Mapping[str, Any]) -> dict[Any, str]:
+    return {index: label for label, index in table.items()}
 
 
 def _index(item: tuple[Any, Any]) -> int:

@@ -54,8 +54,12 @@ class Plan:
         """The number of token ids, for random inputs."""
         return int(self.checkpoint.config.get("vocab_size") or 2)
 
-    def quantize_from(self, optimized: Artifact | None, portable: Artifact) -> Artifact:
+    def quantize_from(
+        self, optimized: Artifact | None, portable: Artifact, settings: QuantizeSettings
+    ) -> Artifact:
         """Return the graph that precisions are made from."""
+        if needs_portable(settings.precision, settings.skip_shape_inference):
+            return portable
         if optimized is not None and self.promises_level:
             return optimized
         return choose_source(optimized, portable)
@@ -97,6 +101,11 @@ def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: Mo
     )
 
 
+def needs_portable(precision: str, skip_shape_inference: bool) -> bool:
+    """Tell whether 8 bits need the portable graph: fused operators hide their weights' types."""
+    return skip_shape_inference and precision != "Float16"
+
+
 def file_names(arguments: ConversionArguments) -> dict[str, str]:
     """Return the name of each graph file by variant, the portable one first."""
     level, by_level = arguments.optimize, arguments.file_naming == "opt_level"
@@ -105,7 +114,8 @@ def file_names(arguments: ConversionArguments) -> dict[str, str]:
         files[OPTIMIZED] = f"onnx/model_opt{level}{'_Float32' if by_level else ''}.onnx"
     for precision in arguments.quantize:
         if by_level:
-            files[precision] = f"onnx/model_opt{level}_{precision}.onnx"
+            made_at = 0 if needs_portable(precision, arguments.skip_shape_inference) else level
+            files[precision] = f"onnx/model_opt{made_at}_{precision}.onnx"
         elif precision != "Float16" and DEFAULT_8_BIT_NAME not in files.values():
             files[precision] = DEFAULT_8_BIT_NAME
         else:

@@ -47,7 +47,7 @@ def fp32_nodes(graph: onnx.GraphProto) -> list[NodeProto]:
     ahead = [node for node in graph.node if _needs_exact_input(node)]
     while ahead:
         node = ahead.pop()
-        if id(node) not in kept:
+        if id(node) not in kept and node.op_type != "Shape":  # a shape is exact anyway
             kept[id(node)] = node
             ahead.extend(producers[name] for name in node.input if name in producers)
     return list(kept.values())
@@ -86,6 +86,7 @@ def _tidy_casts(graph: onnx.GraphProto) -> None:
         if narrowed is not None and narrowed.name.endswith(NARROWING_CAST):
             for consumer in consumers[node.output[0]]:
                 _replace_input(consumer, node.output[0], narrowed.input[0])
+            node.input[0] = narrowed.input[0]
     used = {value.name for value in graph.output} | {name for node in nodes for name in node.input}
     del graph.node[:]
     graph.node.extend(n for n in nodes if n.op_type != "Cast" or used & set(n.output))
