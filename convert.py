@@ -117,6 +117,7 @@ def make_graphs(
         source = plan.quantize_from(optimized, portable, settings)
         folder = output.scratch / settings.precision
         variants[plan.files[settings.precision]] = quantize(source, settings, folder)
+    logger.info("packaging %d files", len(variants))
     return place_graphs(variants, plan.checkpoint, output.folder)
 
 

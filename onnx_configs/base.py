@@ -128,7 +128,8 @@ def positional_limit(checkpoint: Checkpoint) -> int | None:
     if not isinstance(limit, int) or limit <= 0:
         return None
     if checkpoint.model_type in OFFSET_POSITIONS:
-        limit -= int(checkpoint.config.get("pad_token_id", 1)) + 1
+        padding = checkpoint.config.get("pad_token_id")
+        limit -= (1 if padding is None else int(padding)) + 1
     return limit
 
 
@@ -209,7 +210,7 @@ def _with_head(base: Any, head: torch.nn.Module | None) -> Any:
 
         def __enter__(self) -> None:
             super().__enter__()
-            self._model.add_module("retort_head", add_outputs)
+            self._model.add_module("retort_head", add_outputs.to(self._model.device))
             signature = inspect.signature(self.orig_forward)
 
             def run_head(_: Any, args: Any, kwargs: Any, outputs: dict[str, Any]) -> dict[str, Any]:

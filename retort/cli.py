@@ -64,6 +64,8 @@ def _(
 def _(
     model: TokenClassificationModel, texts: Sequence[str], options: argparse.Namespace
 ) -> list[dict[str, Any]]:
+    if options.prompt_name or options.pooling:
+        raise InputError("--prompt_name and --pooling are for embeddings; drop them")
     found = model.entities_batch(texts, batch_size=options.batch_size)
     return [
         {

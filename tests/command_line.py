@@ -45,7 +45,7 @@ class Ended:
         """The one line that tells what went wrong; before it there may be only stages."""
         *before, line = self.stderr.splitlines()
         assert line.startswith(("error: ", "convert.py: error: ")), self.stderr
-        assert all(said.startswith((*STAGES, "QInt8: ")) for said in before), self.stderr
+        assert all(said.startswith((*STAGES, "packaging ")) for said in before), self.stderr
         assert line.isprintable()
         return line
 

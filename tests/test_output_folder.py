@@ -43,16 +43,22 @@ def contents(folder: Path) -> dict[str, str | None]:
     }
 
 
+def listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return every path in a folder with its size and the time of its last change."""
+    found = {str(path.relative_to(folder)): path.lstat() for path in folder.rglob("*")}
+    return {path: (stat.st_size, stat.st_mtime_ns) for path, stat in found.items()}
+
+
 @contextmanager
 def refused(target: Path, message: str) -> Iterator[None]:
     """Expect a refusal before any work, in one line, that changes nothing anywhere near."""
     near = next(path for path in target.absolute().parents if path.is_dir())
-    before = contents(near) if near != Path("/proc") else {}
+    before = listing(near) if near != Path("/proc") else {}
     with pytest.raises(InputError, match=message) as caught:
         yield
     assert caught.value.exit_code == 2
     assert "\n" not in str(caught.value)
-    assert before == (contents(near) if near != Path("/proc") else {})
+    assert before == (listing(near) if near != Path("/proc") else {})
 
 
 def write_to_a_full_disk(path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import onnx
 from onnx.external_data_helper import uses_external_data
 
+from retort.output.output_folder import link_or_copy
 from retort.talk import doing
 
 MAXIMUM_IR = 9
@@ -70,7 +71,7 @@ def settle_header(source: Path, target: Path, metadata: Mapping[str, str]) -> No
 
     The IR version is at most 9 (ONNX Runtime 1.17 rejects 10), opset imports that no node uses
     are dropped (it rejects ``ai.onnx.ml`` 5), and ``metadata`` becomes ``metadata_props``.
-    External data is moved along as ``<target>_data`` (``<source>`` loses it).
+    External data gets a second name, ``<target>_data``.
     """
     model = onnx.load(str(source), load_external_data=False)
     model.ir_version = min(model.ir_version, MAXIMUM_IR)
@@ -84,8 +85,9 @@ def settle_header(source: Path, target: Path, metadata: Mapping[str, str]) -> No
     _point_external_data(model, {name.name: f"{target.name}_data" for name in data})
     onnx.save(model, str(target))
     for name in data:
-        moved = (source.parent / name).rename(target.parent / f"{target.name}_data")
-        moved.chmod(target.stat().st_mode)  # onnx makes external data private to its writer
+        beside = target.parent / f"{target.name}_data"
+        link_or_copy(source.parent / name, beside)
+        beside.chmod(target.stat().st_mode)  # onnx makes external data private to its writer
 
 
 def settle_external_data(path: Path) -> None:
