@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import ModuleType
@@ -34,9 +34,9 @@ class OnOff(argparse.Action):
         setattr(namespace, self.dest, not values if off else values)
 
 
-def option(help_text: str, **settings: Any) -> dict[str, Any]:
-    """Return field metadata as ``HfArgumentParser`` reads it."""
-    return {"help": help_text.replace("%", "%%"), **settings}
+def option(help_text: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return field metadata as ``HfArgumentParser`` reads it, with settings of ``argparse``."""
+    return {"help": help_text.replace("%", "%%"), **(settings or {})}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,8 +120,7 @@ class OptimizeArguments:
         metadata=option(
             f"Precisions to write beside fp32: {', '.join(PRECISIONS)}; "
             "several by commas or by repeating the option.",
-            action="extend",
-            metavar="PRECISION",
+            {"action": "extend", "metavar": "PRECISION"},
         ),
     )
     per_channel: bool = field(
@@ -133,10 +132,12 @@ class OptimizeArguments:
         metadata=option(
             "8-bit: 7-bit weights. On by default only for targets without VNNI (avx2), whose 8-bit "
             "multiply-add saturates at 16 bits; elsewhere it only costs accuracy.",
-            action=OnOff,
-            nargs="?",
-            const=True,
-            aliases=["--no_reduce_range", "--no-reduce-range"],
+            {
+                "action": OnOff,
+                "nargs": "?",
+                "const": True,
+                "aliases": ["--no_reduce_range", "--no-reduce-range"],
+            },
         ),
     )
     target: Literal["auto", "avx2", "avx512_vnni", "arm64"] = field(
@@ -173,8 +174,7 @@ class ValidateArguments:
         default_factory=list,
         metadata=option(
             "Text for --verify, repeatable; unset takes the checkpoint's verify_texts.txt.",
-            action="extend",
-            metavar="TEXT",
+            {"action": "extend", "metavar": "TEXT"},
         ),
     )
 
