@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import logging
 import os
 import subprocess
 import sys
@@ -53,11 +52,10 @@ class Ended:
 def convert_here(capture: pytest.CaptureFixture[str], *argv: str | Path) -> Ended:
     """Run the command line in this process, which has the heavy libraries already."""
     capture.readouterr()
-    with _logging_put_back():
-        try:
-            code: object = convert.main([str(word) for word in argv])
-        except SystemExit as stop:
-            code = stop.code
+    try:
+        code: object = convert.main([str(word) for word in argv])
+    except SystemExit as stop:
+        code = stop.code
     said = capture.readouterr()
     return Ended(code, said.out, said.err)
 
@@ -142,16 +140,3 @@ def _content(path: Path) -> str:
     if path.is_symlink():
         return f"link to {path.readlink()}"
     return "folder" if path.is_dir() else hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-@contextmanager
-def _logging_put_back() -> Iterator[None]:
-    loggers = [logging.getLogger(name) for name in ("retort", "onnx_configs")]
-    before = [(logger.handlers, logger.level, logger.propagate) for logger in loggers]
-    try:
-        yield
-    finally:
-        for logger, (handlers, level, propagate) in zip(loggers, before, strict=True):
-            logger.handlers = handlers
-            logger.setLevel(level)
-            logger.propagate = propagate
