@@ -128,7 +128,7 @@ def check(
     from retort.stages.validate import (
         check_load,
         load_reference,
-        require_fp32_agreement,
+        require_agreement,
         validate,
     )
     from retort.stages.verify import sample_texts, verify
@@ -147,7 +147,7 @@ def check(
             placed, plan.family, reference, vocabulary=plan.vocabulary, progress=progress
         )
         logger.info("%s", report.table())
-        require_fp32_agreement(report)
+        require_agreement(report)
     if reference and arguments.verify:
         texts = sample_texts(plan.checkpoint, arguments.verify_text)
         verified = verify(output.folder, list(placed), plan.family, reference, texts)

@@ -27,7 +27,12 @@ BATCH_AXES = {0: "batch_size"}
 UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer knows no limit
 DEFAULT_MAXIMUM_LENGTH = 512
 # These architectures number positions from pad_token_id + 1, which costs them as many tokens.
-OFFSET_POSITIONS = frozenset({"camembert", "mpnet", "roberta", "xlm-roberta", "xlm-roberta-xl"})
+OFFSET_POSITIONS = frozenset(
+    {
+        "camembert", "data2vec-text", "ibert", "longformer", "luke", "mpnet", "roberta",
+        "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl", "xmod",
+    }
+)  # fmt: skip
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 
@@ -129,7 +134,7 @@ def positional_limit(checkpoint: Checkpoint) -> int | None:
         return None
     if checkpoint.model_type in OFFSET_POSITIONS:
         padding = checkpoint.config.get("pad_token_id")
-        limit -= (1 if padding is None else int(padding)) + 1
+        limit -= (padding if isinstance(padding, int) else 1) + 1
     return limit
 
 
@@ -156,7 +161,7 @@ def _optimum_config(checkpoint: Checkpoint, task: str) -> Any:
             "onnx", model_type=checkpoint.model_type, task=task, library_name="transformers"
         ).func
     except (KeyError, ValueError) as error:
-        if checkpoint.trust_remote_code:
+        if checkpoint.trust_remote_code and checkpoint.config.get("auto_map"):
             return _remote_code_config(checkpoint)
         raise InputError(
             f"{checkpoint.model_id}: Optimum cannot export the architecture "

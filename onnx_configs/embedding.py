@@ -28,11 +28,11 @@ from retort.errors import InputError
 from retort.fidelity import row_cosines, token_cosines
 from retort.graphs.sentence_head import (
     HEAD_MODULES,
-    POOLING_MODES,
     SentenceHead,
     load_sentence_head,
 )
-from retort.json_files import read_json
+from retort.runtime.sentence_modules import POOLING_KEYS, TRANSFORMER_CONFIGS
+from retort.source.checkpoint_layout import modules
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -50,7 +50,7 @@ class EmbeddingFamily(ModelFamily):
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
         """Tell it by modules.json ending in a pooled vector, or by a backbone without a head."""
-        types = [module["type"] for module in sentence_modules(checkpoint)]
+        types = [module.type for module in modules(checkpoint.folder)]
         if types:
             return types[0] == TRANSFORMER and any(t.endswith(".Pooling") for t in types)
         architectures = checkpoint.config.get("architectures") or []
@@ -58,12 +58,16 @@ class EmbeddingFamily(ModelFamily):
 
     def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
         """Refuse a second pooling, and modules that cannot be traced."""
-        modules = sentence_modules(checkpoint)
-        if modules and arguments.pooling:
+        types = [module.type for module in modules(checkpoint.folder)]
+        if types and arguments.pooling:
             raise InputError(
                 f"{checkpoint.model_id} brings its own pooling in modules.json; drop --pooling"
             )
-        types = [module["type"] for module in modules]
+        if checkpoint.config.get("is_encoder_decoder") or "vision_config" in checkpoint.config:
+            raise InputError(
+                f"{checkpoint.model_id} ({checkpoint.model_type}) is more than a text encoder; "
+                "no family of Retort takes it"
+            )
         unknown = [kind for kind in types[:1] if kind != TRANSFORMER]
         unknown += [kind for kind in types[1:] if kind not in HEAD_MODULES]
         if unknown:
@@ -82,14 +86,15 @@ class EmbeddingFamily(ModelFamily):
         return GraphRecipe(self.tasks[0], outputs, head)
 
     def _head(self, checkpoint: Checkpoint, arguments: ExportArguments) -> SentenceHead | None:
-        modules = sentence_modules(checkpoint)
-        if not modules:
+        parts = modules(checkpoint.folder)
+        if not parts:
             return SentenceHead((arguments.pooling,)) if arguments.pooling else None
-        return load_sentence_head(checkpoint, modules[1:])
+        return load_sentence_head(checkpoint, parts[1:])
 
     def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> SentenceReference:
         """Load the checkpoint with sentence-transformers."""
-        return SentenceReference(_sentence_transformer(checkpoint, arguments))
+        length = self.maximum_length(checkpoint)
+        return SentenceReference(_sentence_transformer(checkpoint, arguments), length)
 
     def fidelity(
         self, expected: Tensors, actual: Tensors, mask: npt.NDArray[np.int64]
@@ -101,16 +106,20 @@ class EmbeddingFamily(ModelFamily):
 
     def maximum_length(self, checkpoint: Checkpoint) -> int:
         """Return max_seq_length of sentence-transformers, else what the tokenizer says."""
-        settings = json_file(checkpoint.backbone / "sentence_bert_config.json")
-        length = settings.get("max_seq_length") or super().maximum_length(checkpoint)
-        return int(min(length, positional_limit(checkpoint) or length))
+        paths = (checkpoint.backbone / name for name in TRANSFORMER_CONFIGS)
+        path = next((path for path in paths if path.is_file()), None)
+        length = json_file(path).get("max_seq_length") if path else None
+        if not isinstance(length, int | None):
+            raise InputError(f"{path}: max_seq_length is {length!r}, not a number; correct it")
+        length = length or super().maximum_length(checkpoint)
+        return min(length, positional_limit(checkpoint) or length)
 
     def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
         """Return sentence-transformers' files for a pooling that only --pooling names."""
-        if sentence_modules(checkpoint) or not arguments.pooling:
+        if modules(checkpoint.folder) or not arguments.pooling:
             return {}
         width = checkpoint.config.get("hidden_size") or checkpoint.config.get("dim")
-        modes = {key: mode == arguments.pooling for mode, key in POOLING_MODES.items()}
+        modes = {key: mode == arguments.pooling for mode, key in POOLING_KEYS.items()}
         return {
             "modules.json": [
                 {"idx": 0, "name": "0", "path": "", "type": TRANSFORMER},
@@ -138,12 +147,14 @@ class EmbeddingFamily(ModelFamily):
 class SentenceReference:
     """A ``SentenceTransformer``, fed tokens and read before and after pooling."""
 
-    def __init__(self, model: SentenceTransformer) -> None:
+    def __init__(self, model: SentenceTransformer, max_length: int) -> None:
         import sentence_transformers
 
         self.model = model
+        # Some checkpoints say more than their positions hold, and fail there.
+        model.max_seq_length = min(model.max_seq_length or max_length, max_length)
         self.library = f"sentence-transformers {sentence_transformers.__version__}"
-        self.max_length = int(model.max_seq_length or 512)
+        self.max_length = int(model.max_seq_length)
 
     def tokenize(self, texts: Sequence[str], padding_side: str) -> Tensors:
         """Return the library's own tokens, padded on the given side."""
@@ -167,21 +178,6 @@ class SentenceReference:
         return outputs
 
 
-def sentence_modules(checkpoint: Checkpoint) -> list[dict[str, Any]]:
-    """Return the modules of ``modules.json`` in order; an empty list where there is none.
-
-    Raises:
-        InputError: If the file is not the list that sentence-transformers writes.
-    """
-    path = checkpoint.folder / "modules.json"
-    if not path.is_file():
-        return []
-    modules = read_json(path)
-    if not isinstance(modules, list) or not all("type" in module for module in modules):
-        raise InputError(f"{path}: not a list of sentence-transformers modules; fetch it again")
-    return modules
-
-
 def _sentence_transformer(
     checkpoint: Checkpoint, arguments: ExportArguments
 ) -> SentenceTransformer:
@@ -193,7 +189,7 @@ def _sentence_transformer(
         "trust_remote_code": checkpoint.trust_remote_code,
         "local_files_only": True,
     }
-    if sentence_modules(checkpoint):
+    if modules(checkpoint.folder):
         return SentenceTransformer(
             str(checkpoint.folder), model_kwargs={"torch_dtype": torch.float32}, **settings
         ).eval()
@@ -205,11 +201,11 @@ def _sentence_transformer(
         tokenizer_args=remote,
         config_args=remote,
     )
-    modules: list[Any] = [backbone]
+    parts: list[Any] = [backbone]
     if arguments.pooling:
         width = backbone.get_word_embedding_dimension()
-        modules.append(models.Pooling(width, pooling_mode=arguments.pooling))
-    return SentenceTransformer(modules=modules, device="cpu").eval()
+        parts.append(models.Pooling(width, pooling_mode=arguments.pooling))
+    return SentenceTransformer(modules=parts, device="cpu").eval()
 
 
 FAMILY = EmbeddingFamily()

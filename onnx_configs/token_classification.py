@@ -122,19 +122,27 @@ def label_table(checkpoint: Checkpoint) -> dict[int, str]:
         InputError: If none of them names the labels.
     """
     tables = (
-        checkpoint.config.get("id2label") or {},
+        _table(checkpoint, "id2label"),
         json_file(checkpoint.folder / "id2label.json"),
         _inverted(json_file(checkpoint.folder / "label2id.json")),
-        _inverted(checkpoint.config.get("label2id") or {}),
+        _inverted(_table(checkpoint, "label2id")),
     )
     # transformers writes LABEL_0, LABEL_1, … where nobody named them.
     named = (t for t in tables if not all(str(x).startswith("LABEL_") for x in t.values()))
     labels = next(named, tables[0])
-    if not labels:
+    if not labels or {str(index) for index in labels} != {str(i) for i in range(len(labels))}:
         raise InputError(
-            f"{checkpoint.backbone / 'config.json'}: no id2label; add the labels by index"
+            f"{checkpoint.backbone / 'config.json'}: no id2label that names the labels 0, 1, 2, …; "
+            "add it there"
         )
     return {int(index): str(label) for index, label in sorted(labels.items(), key=_index)}
+
+
+def _table(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
+    table = checkpoint.config.get(key) or {}
+    if not isinstance(table, dict):
+        raise InputError(f"{checkpoint.backbone / 'config.json'}: {key} is no table; correct it")
+    return table
 
 
 def _inverted(table: Mapping[str, Any]) -> dict[Any, str]:

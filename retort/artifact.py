@@ -81,12 +81,6 @@ class Artifact:
         """Return the same graph, known to be of another precision."""
         return replace(self, precision=precision)
 
-    def with_settings(self, settings: Mapping[str, Any]) -> Artifact:
-        """Return the same graph, with more said about its last step."""
-        last = self.steps[-1]
-        last = replace(last, settings={**last.settings, **settings})
-        return replace(self, steps=(*self.steps[:-1], last))
-
 
 def graph_files(path: Path) -> list[Path]:
     """Return the ``.onnx`` file and its external data files, ``<file>_data*``."""

@@ -99,7 +99,11 @@ def _save(model: object, texts: Sequence[str], options: argparse.Namespace) -> N
     if not isinstance(model, EmbeddingModel):
         raise InputError("--out is for embeddings; without it the entities go to stdout as JSON")
     vectors = _vectors(model, texts, options)
-    np.savez(options.out, texts=np.array(texts), embeddings=vectors)
+    try:
+        with options.out.open("wb") as stream:
+            np.savez(stream, embeddings=vectors)
+    except OSError as error:
+        raise InputError(f"{options.out}: cannot be written ({error.strerror})") from error
     print(options.out)
 
 
@@ -107,9 +111,11 @@ def _lines(path: Path | None) -> list[str]:
     if path is None:
         return []
     try:
-        return path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
+    # Not splitlines, which also splits at form feeds and Unicode's line separators.
+    return lines.split("\n") if lines else []
 
 
 class _OneLineParser(argparse.ArgumentParser):
@@ -139,7 +145,7 @@ VERBS: Mapping[str, tuple[Callable[[argparse.Namespace], None], Mapping[str, dic
             "folder": {"metavar": "FOLDER", "help": "a converted folder"},
             "--text": {"action": "append", "default": [], "help": "a text; repeatable"},
             "--file": {"type": Path, "help": "a UTF-8 file with one text on each line"},
-            "--out": {"type": Path, "help": "write texts and embeddings to this .npz file"},
+            "--out": {"type": Path, "help": "write the embeddings, in order, to this .npz file"},
             "--model_file": {"help": "which graph, for example onnx/model_quantized.onnx"},
             "--batch_size": {"type": int, "default": 32, "help": "texts run together"},
             "--prompt_name": {"help": "a prompt of the checkpoint, for example query"},

@@ -29,7 +29,8 @@ def run_command(command: Callable[[], None], *, verbose: bool) -> int:
     except KeyboardInterrupt:
         return _fail(f"interrupted; {AGAIN}", INTERRUPTED, verbose=False)
     except SystemExit as stop:  # SIGTERM or SIGHUP, see retort.output.stop_signals
-        return _fail(f"stopped by a signal; {AGAIN}", int(stop.code or 0), verbose=False)
+        code = stop.code if isinstance(stop.code, int) else 1
+        return _fail(f"stopped by a signal; {AGAIN}", code, verbose=False)
     except Exception as error:  # the last boundary: a user gets one line, not a traceback
         if _stdout_fails():
             return _fail(f"stdout cannot be written ({error}); redirect it", 1, verbose=verbose)

@@ -28,7 +28,7 @@ def token_cosines(expected: Array, actual: Array, mask: Array) -> npt.NDArray[np
 
 def tag_agreement(expected: Array, actual: Array, mask: Array) -> npt.NDArray[np.float64]:
     """Return each text's share of real tokens whose best label is the same in both logits."""
-    same = expected.argmax(axis=-1) == actual.argmax(axis=-1)
+    same = (expected.argmax(axis=-1) == actual.argmax(axis=-1)) & np.isfinite(actual).all(axis=-1)
     return (same * mask).sum(axis=-1) / np.maximum(mask.sum(axis=-1), 1)
 
 
@@ -37,8 +37,8 @@ def largest_difference(
 ) -> float:
     """Return the largest difference over all outputs and real tokens, padding left out.
 
-    Where an output's values exceed 1 the difference is relative to its largest value. An output
-    that is NaN or infinite where the reference is not counts as infinitely far.
+    Where an output's values exceed 1 the difference is relative to its largest value. NaN or
+    infinity, in either, counts as infinitely far.
     """
     worst = 0.0
     for name, values in expected.items():

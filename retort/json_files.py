@@ -56,5 +56,5 @@ def refuse_lfs_pointer(path: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write a value as indented UTF-8 JSON, making the folder it lies in."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(value, ensure_ascii=False, indent=2)
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     path.write_text(text + "\n", encoding="utf-8")

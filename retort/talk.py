@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -22,6 +23,10 @@ THIRD_PARTIES = (
     "torch",
     "onnxruntime",
     "root",
+)
+
+DISK_ERRORS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 )
 
 
@@ -67,10 +72,9 @@ def doing(what: str) -> Iterator[None]:
 
 def _system_error(error: Exception) -> int | None:
     # A full disk is the output folder's to explain, also where a library in Rust met it.
-    if isinstance(error, OSError):
-        return error.errno
     told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else None
+    number = error.errno if isinstance(error, OSError) else int(told[1]) if told else None
+    return number if number in DISK_ERRORS else None
 
 
 def _gist(error: Exception) -> str:

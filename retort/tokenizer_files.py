@@ -38,6 +38,10 @@ def settle_tokenizer(checkpoint: Checkpoint, maximum_length: int, folder: Path) 
         steps = [{"type": "Lowercase"}, tokenizer.get("normalizer")]
         tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [s for s in steps if s]}
     write_json(folder / "tokenizer.json", tokenizer)
+    for path in _sentence_configs(folder):
+        settings = read_json(path)
+        if (settings.get("max_seq_length") or 0) > maximum_length:
+            write_json(path, {**settings, "max_seq_length": maximum_length})
     path = folder / "tokenizer_config.json"
     config = read_json(path) if path.is_file() else {}
     config = {key: value for key, value in config.items() if key not in BAKED_TOKENIZER_KEYS}

@@ -24,7 +24,7 @@ from retort.artifact import Artifact
 from retort.errors import ConversionError, FidelityError
 from retort.graphs.timing import SHAPES
 from retort.report import FileReport, ValidationReport
-from retort.stages.validate import check_load, load_reference, require_fp32_agreement, validate
+from retort.stages.validate import check_load, load_reference, require_agreement, validate
 from retort.talk import third_party_quiet
 from retort.texts import validation_texts
 
@@ -109,38 +109,34 @@ def test_sound_fp32_files_pass() -> None:
     for name in ("portable", "optimized"):
         assert 0 < row(name).largest_difference < FP32_TOLERANCE / 10
         assert row(name).fidelity_min > 0.999999
-    require_fp32_agreement(with_files("portable", "optimized"))
+    require_agreement(with_files("portable", "optimized"))
 
 
 def test_a_damaged_fp32_file_is_shown_and_refused_by_its_name() -> None:
     assert row("damaged").largest_difference > FP32_TOLERANCE
     assert row("damaged").fidelity_min < row("portable").fidelity_min
     with pytest.raises(FidelityError, match=r"^damaged: differs from sentence-transformers 5"):
-        require_fp32_agreement(with_files("portable", "damaged"))
+        require_agreement(with_files("portable", "damaged"))
 
 
 def test_a_graph_that_assumes_right_padding_is_refused_for_its_left_padding() -> None:
     assert row("lengths").worst_case == "batch 8, left padding"
     assert row("lengths").fidelity_min < 0.9
     with pytest.raises(FidelityError, match=r"^lengths: .*left padding"):
-        require_fp32_agreement(with_files("portable", "lengths"))
+        require_agreement(with_files("portable", "lengths"))
 
 
 def test_a_quantized_file_may_differ() -> None:
     whole = with_files("damaged")
     changed = FileReport(**{**whole.files[0].__dict__, "precision": "QInt8"})
-    require_fp32_agreement(
-        ValidationReport(whole.reference, whole.fidelity_unit, 1, (), (changed,))
-    )
+    require_agreement(ValidationReport(whole.reference, whole.fidelity_unit, 1, (), (changed,)))
 
 
 def test_a_difference_that_is_no_number_is_refused() -> None:
     whole = with_files("portable")
     changed = FileReport(**{**whole.files[0].__dict__, "largest_difference": float("nan")})
     with pytest.raises(FidelityError, match="portable"):
-        require_fp32_agreement(
-            ValidationReport(whole.reference, whole.fidelity_unit, 1, (), (changed,))
-        )
+        require_agreement(ValidationReport(whole.reference, whole.fidelity_unit, 1, (), (changed,)))
 
 
 def test_the_table_tells_what_the_rows_hold() -> None:

@@ -9,6 +9,8 @@ from typing import Any
 import onnx
 from onnx import NodeProto, TensorProto
 
+from retort.graphs.onnx_file import nodes_of
+
 INTEGERS = frozenset({TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64})
 HEAD_SCOPE = "retort_head"
 NARROWING_CAST = "_cast_to_fp16_node"  # how the converter names the cast after an fp32 node
@@ -87,9 +89,15 @@ def _tidy_casts(graph: onnx.GraphProto) -> None:
             for consumer in consumers[node.output[0]]:
                 _replace_input(consumer, node.output[0], narrowed.input[0])
             node.input[0] = narrowed.input[0]
-    used = {value.name for value in graph.output} | {name for node in nodes for name in node.input}
+    _replace_nodes(graph, nodes)
+    used = {value.name for value in graph.output}
+    used |= {name for node in nodes_of(graph) for name in node.input}
+    _replace_nodes(graph, [n for n in graph.node if n.op_type != "Cast" or used & set(n.output)])
+
+
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
     del graph.node[:]
-    graph.node.extend(n for n in nodes if n.op_type != "Cast" or used & set(n.output))
+    graph.node.extend(nodes)
 
 
 def _is_cast(node: NodeProto, to: int) -> bool:

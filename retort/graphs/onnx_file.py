@@ -115,7 +115,8 @@ def settle_external_data(path: Path) -> None:
 
 def save_graph(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph to ``path``, its tensors to ``<path>_data`` where one file cannot hold them."""
-    if model.ByteSize() < LARGEST_SINGLE_FILE:
+    # Of the whole model, ByteSize fails above 2 GB.
+    if sum(tensor.ByteSize() for tensor in _tensors(model)) < LARGEST_SINGLE_FILE:
         onnx.save(model, str(path))
     else:
         onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}_data")

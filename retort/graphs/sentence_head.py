@@ -6,26 +6,17 @@ against. Poolings: Reimers and Gurevych 2019 (Sentence-BERT), Muennighoff 2022 (
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from retort.artifact import Checkpoint
 from retort.errors import InputError
-
-# Pooling mode to its key in 1_Pooling/config.json, in the order in which modes are concatenated.
-POOLING_MODES = {
-    "cls": "pooling_mode_cls_token",
-    "max": "pooling_mode_max_tokens",
-    "mean": "pooling_mode_mean_tokens",
-    "mean_sqrt_len_tokens": "pooling_mode_mean_sqrt_len_tokens",
-    "weightedmean": "pooling_mode_weightedmean_tokens",
-    "lasttoken": "pooling_mode_lasttoken",
-}
+from retort.json_files import read_object
+from retort.runtime.sentence_modules import POOLING_KEYS
+from retort.source.checkpoint_layout import Module
 
 
 def _cls(tokens: Tensor, mask: Tensor) -> Tensor:
@@ -107,35 +98,42 @@ class SentenceHead(nn.Module):
         return {"sentence_embedding": self.layers(pooled)}
 
 
-def load_sentence_head(
-    checkpoint: Checkpoint, modules: Sequence[Mapping[str, Any]]
-) -> SentenceHead:
+def load_sentence_head(checkpoint: Checkpoint, modules: Sequence[Module]) -> SentenceHead:
     """Build the head that ``modules.json`` lists after the Transformer, weights loaded as fp32.
 
     Raises:
         InputError: If a module's files are missing or say something unknown.
     """
-    poolings = [module for module in modules if module["type"].endswith(".Pooling")]
-    if len(poolings) != 1 or modules[0] is not poolings[0]:
+    pooling, *rest = modules
+    others = [module for module in rest if module.type.endswith(".Pooling")]
+    if others or not pooling.type.endswith(".Pooling"):
         raise InputError(
             f"{checkpoint.folder / 'modules.json'}: expected one Pooling right after Transformer"
         )
-    settings = _settings(checkpoint.folder / poolings[0]["path"])
-    modes = [mode for mode, key in POOLING_MODES.items() if settings.get(key)]
-    if "pooling_mode" in settings:
-        modes = str(settings["pooling_mode"]).split("+")
-    if not modes or not set(modes) <= set(POOLINGS):
-        raise InputError(f"{checkpoint.folder / poolings[0]['path']}: unknown pooling {modes}")
+    modes = _pooling_modes(checkpoint.folder / pooling.path)
     layers = [
         layer
-        for module in modules[1:]
-        if (layer := HEAD_MODULES[module["type"]](checkpoint, checkpoint.folder / module["path"]))
+        for module in rest
+        if (layer := HEAD_MODULES[module.type](checkpoint, checkpoint.folder / module.path))
     ]
     return SentenceHead(modes, layers)
 
 
+def _pooling_modes(folder: Path) -> list[str]:
+    settings = read_object(folder / "config.json")
+    if settings.get("pooling_mode"):
+        modes = [str(settings["pooling_mode"]).lower()]
+    else:
+        # sentence-transformers takes the mean unless the file says otherwise.
+        flags = {POOLING_KEYS["mean"]: True, **settings}
+        modes = [mode for mode, key in POOLING_KEYS.items() if flags.get(key)]
+    if not modes or not set(modes) <= set(POOLINGS):
+        raise InputError(f"{folder / 'config.json'}: unknown pooling {modes}; correct it there")
+    return modes
+
+
 def _dense(checkpoint: Checkpoint, folder: Path) -> nn.Module:
-    settings = _settings(folder)
+    settings = read_object(folder / "config.json")
     linear = nn.Linear(
         settings["in_features"], settings["out_features"], settings.get("bias", True)
     )
@@ -144,7 +142,7 @@ def _dense(checkpoint: Checkpoint, folder: Path) -> nn.Module:
 
 
 def _layer_norm(checkpoint: Checkpoint, folder: Path) -> nn.Module:
-    norm = nn.LayerNorm(_settings(folder)["dimension"])
+    norm = nn.LayerNorm(read_object(folder / "config.json")["dimension"])
     _load_weights(norm, checkpoint, folder, prefix="norm.")
     return norm
 
@@ -164,14 +162,6 @@ HEAD_MODULES: Mapping[str, Callable[[Checkpoint, Path], nn.Module | None]] = {
     "sentence_transformers.models.Normalize": _normalize,
     "sentence_transformers.models.Dropout": _nothing,  # does nothing at inference
 }
-
-
-def _settings(folder: Path) -> dict[str, Any]:
-    path = folder / "config.json"
-    try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); fetch the checkpoint again") from error
 
 
 def _activation(name: str | None, folder: Path) -> nn.Module:

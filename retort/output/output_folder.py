@@ -33,7 +33,9 @@ _ADVICE = {
     errno.EACCES: _PERMISSIONS,
     errno.EPERM: _PERMISSIONS,
 }
-_NO_HARD_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EXDEV, errno.EMLINK}
+_NO_HARD_LINKS = {
+    *(errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV, errno.EMLINK)
+}
 
 
 @dataclass(frozen=True)

@@ -106,7 +106,7 @@ class Prompts:
             InputError: The default prompt is not one of them.
         """
         config = folder.mapping("config_sentence_transformers.json")
-        texts = {"query": "", "document": "", **config.get("prompts", {})}
+        texts = {"query": "", "document": "", **(config.get("prompts") or {})}
         prompts = cls(texts, config.get("default_prompt_name"))
         prompts.choose(None, None)
         return prompts

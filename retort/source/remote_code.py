@@ -34,10 +34,10 @@ def check_remote_code(folder: Path, where: str, *, trust_remote_code: bool) -> N
     Raises:
         InputError: If the checkpoint needs its own code and that is not allowed.
     """
-    if trust_remote_code:
-        return
     needed = [*_module_code(folder), *_mapped_code(folder)]
-    if needed:
+    if needed and trust_remote_code:
+        logger.debug("%s: running Python code that it brings (%s)", where, ", ".join(needed))
+    elif needed:
         raise InputError(
             f"{where}: can only be loaded with Python code that it brings ({', '.join(needed)}); "
             "read that code, then pass --trust_remote_code to run it"

@@ -9,6 +9,7 @@ from typing import Any
 
 from retort.artifact import Artifact, Checkpoint, graph_files
 from retort.graphs.onnx_file import settle_external_data
+from retort.output.output_folder import link_or_copy
 from retort.talk import third_party_work
 
 logger = logging.getLogger(__name__)
@@ -69,7 +70,7 @@ def _work_copy(path: Path, folder: Path) -> Path:
     # ORTOptimizer deletes its input's external data, so it gets links of its own.
     folder.mkdir(parents=True)
     for file in graph_files(path):
-        (folder / file.name).hardlink_to(file)
+        link_or_copy(file, folder / file.name)
     return folder / path.name
 
 

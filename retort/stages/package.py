@@ -14,7 +14,7 @@ from retort.artifact import Artifact, Checkpoint, graph_files
 from retort.graphs.onnx_file import settle_header
 from retort.json_files import read_json, write_json
 from retort.output.output_folder import link_or_copy
-from retort.source.checkpoint_layout import LICENCES
+from retort.source.checkpoint_layout import LICENCES, modules
 from retort.tokenizer_files import settle_tokenizer
 
 if TYPE_CHECKING:
@@ -122,17 +122,17 @@ def _copy_sentence_modules(checkpoint: Checkpoint, folder: Path) -> None:
     path = checkpoint.folder / "modules.json"
     if not path.is_file():
         return
-    modules = read_json(path)
-    for module in modules:
-        if module["path"] == checkpoint.subfolder:
-            module["path"] = ""  # the backbone's files stand at the root of the new folder
-        elif (checkpoint.folder / module["path"]).is_dir():
-            shutil.copytree(
-                checkpoint.folder / module["path"],
-                folder / module["path"],
-                copy_function=shutil.copyfile,
-            )
-    write_json(folder / "modules.json", modules)
+    entries = []
+    for entry, module in zip(read_json(path), modules(checkpoint.folder), strict=True):
+        source = checkpoint.folder / module.path
+        if module.path == checkpoint.subfolder:
+            # The backbone's files stand at the root of the new folder.
+            entries.append({**entry, "path": ""})
+            continue
+        entries.append({**entry, "path": module.path})
+        if source.is_dir():
+            shutil.copytree(source, folder / module.path, copy_function=shutil.copyfile)
+    write_json(folder / "modules.json", entries)
     _copy_matching(checkpoint.backbone, ("sentence_*_config.json",), folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
         file_suffix="",
         use_external_data_format=len(graph_files(prepared)) > 1,
     )
+    shutil.rmtree(prepared.parent)
     return {
         "target": settings.target,
         "per_channel": settings.per_channel,

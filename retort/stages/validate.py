@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 FP32_TOLERANCE = 1e-4
+POOR_FIDELITY = 0.9  # a mean below it is worth a warning even with --quiet
 BATCH = 8
 LEFT_PADDED_BATCHES = 4
 # Attention's memory grows with the square of the length: beyond this a check costs gigabytes.
@@ -52,15 +54,19 @@ def cases(reference: Reference, texts: Sequence[str]) -> Iterator[Case]:
         yield Case("batch 8, left padding", reference.tokenize(batch, "left"))
     for text in texts:
         yield Case("batch 1", reference.tokenize([text], "right"))
-    longest = max(texts, key=len)
-    while True:
-        inputs = reference.tokenize([longest], "right")
+    longest = _longest(reference, max(texts, key=len))
+    yield Case("maximum length", longest)
+    yield Case("length 1", {name: value[:, :1] for name, value in longest.items()})
+
+
+def _longest(reference: Reference, text: str) -> Tensors:
+    goal, length = min(reference.max_length, LONGEST_CHECKED), 0
+    inputs = reference.tokenize([text], "right")
+    while length < inputs["input_ids"].shape[1] < goal:
         length = inputs["input_ids"].shape[1]
-        if length >= min(reference.max_length, LONGEST_CHECKED):
-            break
-        longest += " " + longest
-    yield Case("maximum length", {k: v[:, :LONGEST_CHECKED] for k, v in inputs.items()})
-    yield Case("length 1", {name: value[:, :1] for name, value in inputs.items()})
+        text += " " + text
+        inputs = reference.tokenize([text], "right")
+    return {name: value[:, :LONGEST_CHECKED] for name, value in inputs.items()}
 
 
 def load_reference(
@@ -101,23 +107,30 @@ def validate(
     """
     texts = [sample.text for sample in validation_texts()]
     with doing("validation"), third_party_quiet():
-        sessions = {
-            name: open_session(artifact.path, spinning=False)
-            for name, artifact in artifacts.items()
-        }
-        tally = {name: _Tally() for name in artifacts}
         planned = list(cases(reference, texts))
-        for case in tqdm(planned, desc="validate", unit="batch", disable=not progress):
-            expected = reference.run(case.inputs)
-            for name, session in sessions.items():
-                tally[name].add(family, case, expected, _run(session, case, expected))
-        del sessions
+        bar = tqdm(planned, desc="validate", unit="batch", disable=not progress)
+        tally = _compare(artifacts, family, reference, bar)
         speed = _speeds(artifacts, vocabulary, reference.max_length)
     rows = [tally[name].row(name, artifact, speed[name]) for name, artifact in artifacts.items()]
     shapes = [f"{batch}×{length}" for batch, length in _shapes(reference.max_length)]
     return ValidationReport(
         reference.library, family.fidelity_unit, len(texts), tuple(shapes), tuple(rows)
     )
+
+
+def _compare(
+    artifacts: Mapping[str, Artifact],
+    family: ModelFamily,
+    reference: Reference,
+    planned: Iterable[Case],
+) -> dict[str, _Tally]:
+    sessions = {name: open_session(a.path, spinning=False) for name, a in artifacts.items()}
+    tally = {name: _Tally() for name in artifacts}
+    for case in planned:
+        expected = reference.run(case.inputs)
+        for name, session in sessions.items():
+            tally[name].add(family, case, expected, _run(session, case, expected))
+    return tally
 
 
 def check_load(artifacts: Mapping[str, Artifact]) -> None:
@@ -131,13 +144,21 @@ def check_load(artifacts: Mapping[str, Artifact]) -> None:
             open_session(artifact.path)
 
 
-def require_fp32_agreement(report: ValidationReport) -> None:
-    """Refuse a result whose fp32 files differ from the reference.
+def require_agreement(report: ValidationReport) -> None:
+    """Refuse a result whose fp32 files differ from the reference, or which has NaN or infinity.
 
     Raises:
-        FidelityError: If a difference exceeds 1e-4 (relative where values exceed 1).
+        FidelityError: If a difference of an fp32 file exceeds 1e-4 (relative where values exceed
+            1), or any file gives a value that is not finite.
     """
     for row in report.files:
+        if not math.isfinite(row.largest_difference):
+            raise FidelityError(
+                f"{row.file}: gives values that are not finite ({row.worst_case}); no folder was "
+                f"written, leave {row.precision} out"
+            )
+        if row.fidelity_mean < POOR_FIDELITY:
+            logger.warning("%s: %s is only %.3f", row.file, report.fidelity_unit, row.fidelity_mean)
         if row.precision == "fp32" and not row.largest_difference <= FP32_TOLERANCE:
             raise FidelityError(
                 f"{row.file}: differs from {report.reference} by {row.largest_difference:.2g} "
