@@ -38,12 +38,10 @@ class Conversion:
     verified: tuple[str, ...]
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, program: str = "convert.py") -> int:
     """Run the command line and return its exit code."""
     collect_rarely()
-    arguments = parse_arguments(argv)
-    set_up_logging(quiet=arguments.quiet, verbose=arguments.verbose)
-    return run_command(lambda: _command(arguments), verbose=arguments.verbose)
+    return run_command(lambda: _command(parse_arguments(argv, program)))
 
 
 def decide(arguments: ConversionArguments) -> Plan:
@@ -52,12 +50,14 @@ def decide(arguments: ConversionArguments) -> Plan:
     Raises:
         InputError: If the arguments or the checkpoint cannot be used.
     """
+    from retort.output.stop_signals import stop_signals_wait
     from retort.stages.resolve import resolve
 
     checkpoint = resolve(arguments, with_weights=False, progress=False)
 
-    from onnx_configs import choose_family
-    from retort.plan import make_plan
+    with stop_signals_wait():  # onnx's extension dies of a Ctrl-C while it is loaded
+        from onnx_configs import choose_family
+        from retort.plan import make_plan
 
     return make_plan(arguments, checkpoint, choose_family(checkpoint, arguments))
 
@@ -86,7 +86,7 @@ def convert(arguments: ConversionArguments) -> Conversion:
         links = package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
         report, verified = check(arguments, plan, placed, output)
         write_record(output.folder, arguments, plan, placed, links, report)
-    return Conversion(plan, report, verified)
+    return Conversion(replace(plan, links=links), report, verified)
 
 
 def make_graphs(
@@ -155,8 +155,12 @@ def check(
 
 
 def _command(arguments: ConversionArguments) -> None:
+    set_up_logging(quiet=arguments.quiet, verbose=arguments.verbose)
     if arguments.dry_run:
+        from retort.output.output_rules import refuse_existing
+
         plan = decide(arguments)
+        refuse_existing(plan.target, arguments.force)
         print(json.dumps(plan.as_json(), ensure_ascii=False))
         return
     result = convert(arguments)

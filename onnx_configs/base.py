@@ -16,6 +16,7 @@ from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.errors import InputError
 from retort.json_files import read_object
+from retort.talk import third_party_quiet
 
 if TYPE_CHECKING:
     import torch
@@ -83,6 +84,14 @@ class ModelFamily(ABC):
             InputError: If an option or a part of the checkpoint has no place in the graph.
         """
         del checkpoint, arguments
+
+    def check_architecture(self, checkpoint: Checkpoint) -> None:
+        """Refuse, before any weights are fetched, an architecture that cannot be traced.
+
+        Raises:
+            InputError: If Optimum cannot export it for the family's task.
+        """
+        _optimum_config(checkpoint, self.tasks[0])
 
     @abstractmethod
     def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
@@ -156,6 +165,8 @@ def onnx_config(checkpoint: Checkpoint, recipe: GraphRecipe) -> OnnxConfig:
 def _optimum_config(checkpoint: Checkpoint, task: str) -> Any:
     from optimum.exporters.tasks import TasksManager
 
+    with third_party_quiet():
+        import optimum.exporters.onnx.model_configs  # noqa: F401 (fills TasksManager's table)
     try:
         return TasksManager.get_exporter_config_constructor(
             "onnx", model_type=checkpoint.model_type, task=task, library_name="transformers"

@@ -63,7 +63,7 @@ class EmbeddingFamily(ModelFamily):
             raise InputError(
                 f"{checkpoint.model_id} brings its own pooling in modules.json; drop --pooling"
             )
-        if checkpoint.config.get("is_encoder_decoder") or "vision_config" in checkpoint.config:
+        if "vision_config" in checkpoint.config:
             raise InputError(
                 f"{checkpoint.model_id} ({checkpoint.model_type}) is more than a text encoder; "
                 "no family of Retort takes it"

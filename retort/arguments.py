@@ -173,7 +173,8 @@ class ValidateArguments:
     verify_text: list[str] = field(
         default_factory=list,
         metadata=option(
-            "Text for --verify, repeatable; unset takes the checkpoint's verify_texts.txt.",
+            "Text for --verify, which it turns on; repeatable; unset takes the checkpoint's "
+            "verify_texts.txt.",
             {"action": "extend", "metavar": "TEXT"},
         ),
     )
@@ -223,6 +224,7 @@ class ConversionArguments(
         Raises:
             InputError: If a precision is not one of ``PRECISIONS``, or an opset not of ``OPSETS``.
         """
+        object.__setattr__(self, "verify", self.verify or bool(self.verify_text))
         if self.opset is not None and self.opset not in OPSETS:
             raise InputError(
                 f"--opset {self.opset}: the exporter serves {OPSETS[0]} to {OPSETS[-1]}; choose "

@@ -14,6 +14,7 @@ from retort import __version__
 from retort.command import run_command
 from retort.errors import InputError
 from retort.runtime import EmbeddingModel, TokenClassificationModel, load
+from retort.talk import set_up_logging
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,10 +23,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["convert"]:
         import convert
 
-        return convert.main(arguments[1:])
+        return convert.main(arguments[1:], program="retort convert")
+    return run_command(lambda: _command(arguments))
+
+
+def _command(arguments: Sequence[str]) -> None:
     options = _parser().parse_args(arguments)
+    set_up_logging(quiet=False, verbose=options.verbose)
     verb: Callable[[argparse.Namespace], None] = options.verb
-    return run_command(lambda: verb(options), verbose=options.verbose)
+    verb(options)
 
 
 def encode(options: argparse.Namespace) -> None:
@@ -98,6 +104,8 @@ def _save(model: object, texts: Sequence[str], options: argparse.Namespace) -> N
 
     if not isinstance(model, EmbeddingModel):
         raise InputError("--out is for embeddings; without it the entities go to stdout as JSON")
+    if not options.out.absolute().parent.is_dir():
+        raise InputError(f"{options.out}: its folder does not exist; make it")
     vectors = _vectors(model, texts, options)
     try:
         with options.out.open("wb") as stream:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -10,47 +11,56 @@ from collections.abc import Callable
 
 from retort.errors import RetortError
 
+STOPPED = {128 + signal.SIGTERM, 128 + 1}  # and SIGHUP, see retort.output.stop_signals
 AGAIN = "nothing was written, run it again"
 INTERRUPTED = 128 + signal.SIGINT  # what a shell expects, so that Ctrl-C also ends its loop
 
 
-def run_command(command: Callable[[], None], *, verbose: bool) -> int:
+def run_command(command: Callable[[], None]) -> int:
     """Run a command and return its exit code: 0, 1, 2, 3, or 130 after Ctrl-C.
 
+    An error shows its traceback where Retort's log is at DEBUG, which ``--verbose`` sets.
+
     Args:
-        command: What to do; it prints its own results.
-        verbose: Whether an error shows its traceback.
+        command: What to do, parsing its options included; it prints its own results.
+
+    Raises:
+        SystemExit: What ``argparse`` raises, after --help or a usage error.
     """
     try:
         command()
         sys.stdout.flush()
     except RetortError as error:
-        return _fail(str(error), error.exit_code, verbose=verbose)
+        return _fail(str(error), error.exit_code)
     except KeyboardInterrupt:
-        return _fail(f"interrupted; {AGAIN}", INTERRUPTED, verbose=False)
-    except SystemExit as stop:  # SIGTERM or SIGHUP, see retort.output.stop_signals
-        code = stop.code if isinstance(stop.code, int) else 1
-        return _fail(f"stopped by a signal; {AGAIN}", code, verbose=False)
+        return _fail(f"interrupted; {AGAIN}", INTERRUPTED)
+    except SystemExit as stop:
+        if stop.code not in STOPPED:
+            raise
+        return _fail(f"stopped by a signal; {AGAIN}", int(stop.code))
     except Exception as error:  # the last boundary: a user gets one line, not a traceback
-        if _stdout_fails():
-            return _fail(f"stdout cannot be written ({error}); redirect it", 1, verbose=verbose)
+        if _stdout_fails(error):
+            return _fail(f"stdout cannot be written ({error}); redirect it", 1)
         message = f"{type(error).__name__}: {error} (a bug in Retort? --verbose shows where)"
-        return _fail(message, 1, verbose=verbose)
+        return _fail(message, 1)
     return 0
 
 
-def _stdout_fails() -> bool:
+def _stdout_fails(error: Exception) -> bool:
     try:
         sys.stdout.flush()
-    except OSError:
-        # Python flushes once more at exit; what is left must have somewhere to go.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    except OSError as unflushed:
+        error = unflushed
+    else:
+        if not isinstance(error, BrokenPipeError):
+            return False
+    # Python flushes once more at exit; what is left must have somewhere to go.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
-def _fail(message: str, exit_code: int, *, verbose: bool) -> int:
-    if verbose:
+def _fail(message: str, exit_code: int) -> int:
+    if logging.getLogger("retort").isEnabledFor(logging.DEBUG) and sys.exc_info()[0]:
         traceback.print_exc()
     line = " ".join(message.split())
     sys.stderr.write(f"error: {line}\n")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from retort.arguments import ConversionArguments
 from retort.artifact import Artifact, Checkpoint
 from retort.output.output_folder import target_folder
+from retort.stages.export import check_device
 from retort.stages.quantize import QuantizeSettings, choose_source, quantize_settings
 
 if TYPE_CHECKING:
@@ -87,7 +88,9 @@ def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: Mo
     Raises:
         InputError: If the family refuses an option, or the name leads out of the output's parent.
     """
+    check_device(arguments.device)
     family.check(checkpoint, arguments)
+    family.check_architecture(checkpoint)
     files = file_names(arguments)
     return Plan(
         checkpoint=checkpoint,

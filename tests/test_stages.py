@@ -12,6 +12,7 @@ from staged import ARGUMENTS, checkpoint, hashes, optimized, portable, with_exte
 from tiny_checkpoints import build_encoder, build_sentence_transformer
 from tiny_variants import with_remote_code
 
+import convert
 from onnx_configs import families
 from retort.arguments import ConversionArguments, ExportArguments
 from retort.artifact import Artifact, graph_bytes, graph_files, graph_sha256
@@ -52,9 +53,10 @@ def test_the_opset_is_18_where_none_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("device", ["cuda:99", "tpu"])
-def test_a_device_that_is_not_there_is_refused(device: str, tmp_path: Path) -> None:
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    arguments = ConversionArguments(model_id=str(checkpoint().folder), device=device)
     with pytest.raises(InputError, match=f"--device {device}: this PyTorch has no such device"):
-        export_at(None, tmp_path / "export", device)
+        convert.decide(arguments)
 
 
 def test_level_0_leaves_optimization_out(tmp_path: Path) -> None:

@@ -36,11 +36,10 @@ def export(
         The portable fp32 graph.
 
     Raises:
-        InputError: If the device cannot be had, or the checkpoint lacks weights.
+        InputError: If the checkpoint lacks weights.
         ConversionError: If the model cannot be loaded or traced.
     """
     started = time.perf_counter()
-    _check_device(arguments.device)
     with third_party_work(f"export of {checkpoint.model_id}"):
         from optimum.exporters.onnx.convert import onnx_export_from_model
 
@@ -88,6 +87,11 @@ def _load_model(checkpoint: Checkpoint, task: str, device: str) -> Any:
             raise _hostile_pickle(checkpoint) from error
         raise
     missing = [key for key in sorted(info["missing_keys"]) if not key.startswith(UNUSED_WEIGHTS)]
+    if any(key.startswith("decoder.") for key in missing):
+        raise InputError(
+            f"{checkpoint.backbone}: an encoder without its decoder ({checkpoint.model_type}), "
+            "which no family of Retort takes"
+        )
     if missing:
         raise InputError(
             f"{checkpoint.backbone}: the weights lack {missing[0]} ({len(missing)} missing), so it "
@@ -104,7 +108,12 @@ def _hostile_pickle(checkpoint: Checkpoint) -> ConversionError:
     )
 
 
-def _check_device(device: str) -> None:
+def check_device(device: str) -> None:
+    """Refuse a device that this PyTorch has not.
+
+    Raises:
+        InputError: If it is neither ``cpu`` nor a CUDA device that is there.
+    """
     import torch
 
     if device != "cpu" and not (device.startswith("cuda") and torch.cuda.is_available()):
