@@ -56,9 +56,10 @@ def decide(arguments: ConversionArguments) -> Plan:
     checkpoint = resolve(arguments, with_weights=False, progress=False)
 
     with stop_signals_wait():  # onnx's extension dies of a Ctrl-C while it is loaded
-        from onnx_configs import choose_family
+        from onnx_configs import choose_family, families
         from retort.plan import make_plan
 
+        families()
     return make_plan(arguments, checkpoint, choose_family(checkpoint, arguments))
 
 
