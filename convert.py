@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from retort.arguments import ConversionArguments, parse_arguments
+from retort.argument_parser import parse_arguments
+from retort.arguments import ConversionArguments
 from retort.command import run_command
 from retort.memory import collect_rarely, leave_quickly
 from retort.talk import set_up_logging, show_progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from retort.arguments import ExportArguments
+from retort.arguments import ExportArguments, Layout
 from retort.artifact import Checkpoint
 from retort.errors import InputError
 from retort.json_files import read_object
@@ -35,6 +36,9 @@ OFFSET_POSITIONS = frozenset(
     }
 )  # fmt: skip
 TEXT_INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+# What a reference's tokens may say beside the model's inputs: which rows of a token-wise output
+# are compared, int64 [batch, sequence]; where it is absent, those of the attention mask.
+COUNTED_TOKENS = "counted_tokens"
 
 
 @dataclass(frozen=True)
@@ -46,11 +50,13 @@ class GraphRecipe:
         outputs: Output names with their dynamic axes, in the graph's order.
         head: A module called with ``(outputs, attention_mask)`` that returns the outputs the
             backbone lacks; None where the backbone has them all.
+        inputs: Which of the architecture's inputs the graph takes; others are constant inside.
     """
 
     task: str
     outputs: Mapping[str, Mapping[int, str]]
     head: torch.nn.Module | None = None
+    inputs: Sequence[str] = TEXT_INPUTS
 
 
 class Reference(Protocol):
@@ -60,7 +66,10 @@ class Reference(Protocol):
     max_length: int
 
     def tokenize(self, texts: Sequence[str], padding_side: str) -> Tensors:
-        """Return int64 ``[batch, sequence]`` inputs by name, as the library tokenizes."""
+        """Return int64 ``[batch, sequence]`` inputs by name, as the library tokenizes.
+
+        ``COUNTED_TOKENS`` may stand beside them.
+        """
 
     def run(self, inputs: Tensors) -> Tensors:
         """Return float32 outputs under the graph's output names."""
@@ -72,6 +81,7 @@ class ModelFamily(ABC):
     name: ClassVar[str]
     tasks: ClassVar[tuple[str, ...]]
     fidelity_unit: ClassVar[str]
+    layout: ClassVar[Layout] = "onnx"  # what --layout means where it is not given
 
     @abstractmethod
     def recognises(self, checkpoint: Checkpoint) -> bool:
@@ -105,7 +115,13 @@ class ModelFamily(ABC):
     def fidelity(
         self, expected: Tensors, actual: Tensors, mask: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.float64]:
-        """Return one score for each text of a batch, 1 being perfect, in ``fidelity_unit``."""
+        """Return scores of a batch, for each text or token, 1 being perfect, in ``fidelity_unit``.
+
+        Args:
+            expected: The reference's outputs.
+            actual: The graph's outputs.
+            mask: Which tokens are compared, ``[batch, sequence]``.
+        """
 
     @abstractmethod
     def answers(self, model: Any, text: str) -> list[str]:
@@ -119,6 +135,11 @@ class ModelFamily(ABC):
             raise InputError(f"{path}: model_max_length is {said!r}, not a number; correct it")
         limits = [positional_limit(checkpoint), said if said and said < UNLIMITED else None]
         return int(min((limit for limit in limits if limit), default=DEFAULT_MAXIMUM_LENGTH))
+
+    def added_tokens(self, checkpoint: Checkpoint) -> Sequence[str]:
+        """Return tokens that ``tokenizer.json`` must keep whole wherever a text has them."""
+        del checkpoint
+        return ()
 
     def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
         """Return JSON files to write into the folder, by path; they replace copied ones."""
@@ -206,7 +227,7 @@ def _with_recipe(base: Any, recipe: GraphRecipe) -> Any:
         @property
         def inputs(self) -> dict[str, dict[int, str]]:
             """Token inputs alone: position ids are the model's own business."""
-            return {name: dict(TOKEN_AXES) for name in super().inputs if name in TEXT_INPUTS}
+            return {name: dict(TOKEN_AXES) for name in super().inputs if name in recipe.inputs}
 
         @property
         def outputs(self) -> dict[str, dict[int, str]]:
@@ -222,21 +243,26 @@ def _with_head(base: Any, head: torch.nn.Module | None) -> Any:
     add_outputs: Any = head
 
     class HeadPatcher(base):
-        """While the model is traced, the head runs after it."""
+        """While the model is traced, the head runs after it, before outputs are left out."""
+
+        orig_forward: Any
 
         def __enter__(self) -> None:
-            super().__enter__()
             self._model.add_module("retort_head", add_outputs.to(self._model.device))
-            signature = inspect.signature(self.orig_forward)
+            self._alone = run_model = self.orig_forward
+            signature = inspect.signature(run_model)
 
-            def run_head(_: Any, args: Any, kwargs: Any, outputs: dict[str, Any]) -> dict[str, Any]:
+            @functools.wraps(run_model)
+            def run_both(*args: Any, **kwargs: Any) -> dict[str, Any]:
+                outputs = run_model(*args, **kwargs)
                 mask = signature.bind(*args, **kwargs).arguments["attention_mask"]
                 return {**outputs, **add_outputs(outputs, mask)}
 
-            self._hook = self._model.register_forward_hook(run_head, with_kwargs=True)
+            self.orig_forward = run_both
+            super().__enter__()
 
         def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:
-            self._hook.remove()
+            self.orig_forward = self._alone
             super().__exit__(exc_type, exc_value, traceback)
 
     return HeadPatcher

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from types import ModuleType
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from retort import __version__
 from retort.errors import InputError
 
 PRECISIONS = ("QInt8", "QUInt8", "Float16")
 OPSETS = range(14, 21)  # those that Optimum's tracing exporter serves with today's attention
+Layout = Literal["onnx", "root", "both"]
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 
 
@@ -196,6 +192,17 @@ class OutputArguments:
             "transformers.js: model_quantized.onnx and so on; opt_level: model_opt1_QInt8.onnx."
         ),
     )
+    output_dir: str | None = field(
+        default=None,
+        metadata=option("The result is exactly this folder; overrides --output_parent_dir."),
+    )
+    layout: Layout | None = field(
+        default=None,
+        metadata=option(
+            "Where graphs stand: onnx (the folder onnx/), root, or both (hard links in the root); "
+            "unset takes the family's, onnx for all but colbert."
+        ),
+    )
     force: bool = field(default=False, metadata=option("Replace an existing output folder."))
     dry_run: bool = field(
         default=False, metadata=option("Print the plan as JSON and stop; no weights are loaded.")
@@ -209,12 +216,46 @@ class OutputArguments:
     )
 
 
-GROUPS = (SourceArguments, ExportArguments, OptimizeArguments, ValidateArguments, OutputArguments)
+@dataclass(frozen=True, kw_only=True)
+class PublishArguments:
+    """Where the finished folder is uploaded to, if anywhere."""
+
+    _argument_group_name: ClassVar[str] = "publish"
+
+    push_to_hub: str | None = field(
+        default=None,
+        metadata=option(
+            "Upload the finished folder to this repository of the Hub (org/name), in one commit; "
+            "it is created if need be.",
+            {"metavar": "REPO"},
+        ),
+    )
+    private: bool = field(
+        default=False, metadata=option("Create the repository of --push_to_hub as private.")
+    )
+    push_unvalidated: bool = field(
+        default=False, metadata=option("Upload even what --skip_validation left unmeasured.")
+    )
+
+
+GROUPS = (
+    SourceArguments,
+    ExportArguments,
+    OptimizeArguments,
+    ValidateArguments,
+    OutputArguments,
+    PublishArguments,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionArguments(
-    OutputArguments, ValidateArguments, OptimizeArguments, ExportArguments, SourceArguments
+    PublishArguments,
+    OutputArguments,
+    ValidateArguments,
+    OptimizeArguments,
+    ExportArguments,
+    SourceArguments,
 ):
     """All options of one conversion; each stage is typed to the group it reads."""
 
@@ -239,59 +280,3 @@ class ConversionArguments(
                 )
         chosen = dict.fromkeys(by_lower[name.lower()] for name in names if name)
         object.__setattr__(self, "quantize", list(chosen))
-
-
-def parse_arguments(
-    argv: Sequence[str] | None = None, program: str = "convert.py"
-) -> ConversionArguments:
-    """Parse a command line; usage errors leave the process with exit code 2.
-
-    Args:
-        argv: The arguments after the program's name; ``sys.argv`` if None.
-        program: The name that messages begin with.
-    """
-    parser = _parser(program)
-    *parsed, unknown = parser.parse_args_into_dataclasses(
-        list(sys.argv[1:] if argv is None else argv), return_remaining_strings=True
-    )
-    if unknown:
-        parser.error(f"unknown argument: {' '.join(unknown)}")
-    values = {item.name: getattr(group, item.name) for group in parsed for item in fields(group)}
-    try:
-        arguments = ConversionArguments(**values)
-    except InputError as error:
-        parser.error(str(error))
-    return arguments
-
-
-def _parser(program: str) -> Any:
-    # transformers' package imports torch; its parser module alone does not.
-    module = _module_alone("transformers", "hf_argparser.py")
-
-    class OneLineParser(module.HfArgumentParser):  # type: ignore[name-defined]
-        def error(self, message: str) -> None:
-            self.exit(2, f"{program}: error: {message} (see {program} --help)\n")
-
-    parser = OneLineParser(
-        list(GROUPS),
-        prog=program,
-        allow_abbrev=False,
-        description="Convert a retrieval or NER checkpoint to an ONNX folder, and measure it.",
-        epilog="Exit codes: 0 done, 1 a conversion failed, 2 wrong usage or input, 3 the result "
-        "misses the fidelity asked for, 130 interrupted. Results go to stdout, talk to stderr.",
-    )
-    parser.add_argument("--version", action="version", version=f"retort {__version__}")
-    return parser
-
-
-def _module_alone(package: str, file_name: str) -> ModuleType:
-    found = importlib.util.find_spec(package)
-    if found is None or found.origin is None:
-        raise InputError(f"{package} is not installed; run pip install -r requirements.txt")
-    path = Path(found.origin).parent / file_name
-    spec = importlib.util.spec_from_file_location(f"_{path.stem}_alone", path)
-    if spec is None or spec.loader is None:
-        raise InputError(f"cannot load {path}; reinstall {package}")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from retort.arguments import ConversionArguments
+from retort.arguments import ConversionArguments, Layout
 from retort.artifact import Artifact, Checkpoint
 from retort.output.output_folder import target_folder
 from retort.stages.export import check_device
@@ -91,13 +92,14 @@ def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: Mo
     check_device(arguments.device)
     family.check(checkpoint, arguments)
     family.check_architecture(checkpoint)
-    files = file_names(arguments)
+    layout = arguments.layout or family.layout
+    files = file_names(arguments, layout)
     return Plan(
         checkpoint=checkpoint,
         family=family,
-        target=target_folder(Path(arguments.output_parent_dir), checkpoint.name),
+        target=_target(arguments, checkpoint),
         files=files,
-        links=link_names(arguments, files),
+        links=link_names(arguments, files, layout),
         quantize=tuple(quantize_settings(arguments, name) for name in arguments.quantize),
         optimize=arguments.optimize,
         promises_level=arguments.file_naming == "opt_level",
@@ -109,7 +111,14 @@ def needs_portable(precision: str, skip_shape_inference: bool) -> bool:
     return skip_shape_inference and precision != "Float16"
 
 
-def file_names(arguments: ConversionArguments) -> dict[str, str]:
+def _target(arguments: ConversionArguments, checkpoint: Checkpoint) -> Path:
+    if arguments.output_dir is None:
+        return target_folder(Path(arguments.output_parent_dir), checkpoint.name)
+    folder = Path(os.path.abspath(arguments.output_dir))  # noqa: PTH100 (drops ".." as shells do)
+    return target_folder(folder.parent, folder.name)
+
+
+def file_names(arguments: ConversionArguments, layout: Layout = "onnx") -> dict[str, str]:
     """Return the name of each graph file by variant, the portable one first."""
     level, by_level = arguments.optimize, arguments.file_naming == "opt_level"
     files = {PORTABLE: "onnx/model.onnx"}
@@ -123,15 +132,31 @@ def file_names(arguments: ConversionArguments) -> dict[str, str]:
             files[precision] = DEFAULT_8_BIT_NAME
         else:
             files[precision] = TRANSFORMERS_JS_NAMES[precision]
+    if layout == "root":
+        return {variant: _in_root(file) for variant, file in files.items()}
     return files
 
 
-def link_names(arguments: ConversionArguments, files: Mapping[str, str]) -> dict[str, str]:
-    """Return further names of files: what transformers.js calls int8 or uint8 beside q8."""
-    if arguments.file_naming == "opt_level":
-        return {}
-    return {
-        TRANSFORMERS_JS_NAMES[variant]: file
+def link_names(
+    arguments: ConversionArguments, files: Mapping[str, str], layout: Layout = "onnx"
+) -> dict[str, str]:
+    """Return further names of files: transformers.js's int8 or uint8 beside q8, and the root's.
+
+    In the root stand the names that next-plaid and text-embeddings-inference ask for there.
+    """
+    named = {} if arguments.file_naming == "opt_level" else TRANSFORMERS_JS_NAMES
+    place = _in_root if layout == "root" else str
+    links = {
+        place(named[variant]): file
         for variant, file in files.items()
-        if variant in TRANSFORMERS_JS_NAMES and file != TRANSFORMERS_JS_NAMES[variant]
+        if variant in named and file != place(named[variant])
     }
+    if layout != "both":
+        return links
+    shipped = {variant: file for variant, file in files.items() if variant != OPTIMIZED}
+    root = {_in_root(named.get(variant, file)): file for variant, file in shipped.items()}
+    return {**links, **root}
+
+
+def _in_root(name: str) -> str:
+    return name.removeprefix("onnx/")

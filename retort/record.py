@@ -23,8 +23,11 @@ LIBRARIES = (
 )  # fmt: skip
 # Secrets, and what concerns the machine rather than the conversion.
 UNRECORDED = frozenset(
-    {"token", "cache_dir", "output_parent_dir", "force", "dry_run", "quiet", "verbose", "json"}
-)
+    {
+        "token", "cache_dir", "output_parent_dir", "output_dir", "force", "dry_run", "quiet",
+        "verbose", "json", "push_to_hub", "private", "push_unvalidated",
+    }
+)  # fmt: skip
 
 
 def write_record(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from retort.talk import doing, third_party_quiet
 BAKED_TOKENIZER_KEYS = ("pad_to_multiple_of", "padding", "stride", "truncation")
 
 
-def settle_tokenizer(checkpoint: Checkpoint, maximum_length: int, folder: Path) -> None:
+def settle_tokenizer(
+    checkpoint: Checkpoint, maximum_length: int, folder: Path, added_tokens: Sequence[str] = ()
+) -> None:
     """Write ``tokenizer.json`` without truncation or padding, and the true maximum length.
 
     Consumers obey what is baked into ``tokenizer.json``, and ``model_max_length`` and
@@ -25,6 +27,7 @@ def settle_tokenizer(checkpoint: Checkpoint, maximum_length: int, folder: Path) 
         checkpoint: Where the tokenizer comes from.
         maximum_length: The longest input in tokens.
         folder: The folder in the making, with the tokenizer's files copied into it.
+        added_tokens: Tokens that must be whole wherever a text has them.
 
     Raises:
         ConversionError: If the tokenizer has no fast form.
@@ -38,6 +41,7 @@ def settle_tokenizer(checkpoint: Checkpoint, maximum_length: int, folder: Path) 
         steps = [{"type": "Lowercase"}, tokenizer.get("normalizer")]
         tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [s for s in steps if s]}
     write_json(folder / "tokenizer.json", tokenizer)
+    _add_tokens(folder / "tokenizer.json", added_tokens)
     for path in _sentence_configs(folder):
         settings = read_json(path)
         if (settings.get("max_seq_length") or 0) > maximum_length:
@@ -49,6 +53,19 @@ def settle_tokenizer(checkpoint: Checkpoint, maximum_length: int, folder: Path) 
     if "max_length" in config:
         config["max_length"] = maximum_length
     write_json(path, config)
+
+
+def _add_tokens(path: Path, tokens: Sequence[str]) -> None:
+    if not tokens:
+        return
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    known = {token.content for token in tokenizer.get_added_tokens_decoder().values()}
+    missing = [token for token in tokens if token not in known]
+    if missing:
+        tokenizer.add_tokens(missing)
+        tokenizer.save(str(path))
 
 
 def _baked_sides(tokenizer: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from command_line import CONVERT, STAGES, contents, convert_here, run
 from tiny_checkpoints import build_encoder
 
 from retort import __version__
-from retort.arguments import ConversionArguments, parse_arguments
+from retort.argument_parser import parse_arguments
+from retort.arguments import ConversionArguments
 
 HELP_CPU_SECONDS = 1.5
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from retort.artifact import Checkpoint
 from retort.errors import InputError
+from retort.graphs.dense import Normalize, load_dense, load_weights
 from retort.json_files import read_object
 from retort.runtime.sentence_modules import POOLING_KEYS
 from retort.source.checkpoint_layout import Module
@@ -66,16 +67,6 @@ POOLINGS: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
     "weightedmean": _weighted_mean,
     "lasttoken": _last_token,
 }
-
-
-class Normalize(nn.Module):
-    """L2 normalisation of the last axis."""
-
-    def forward(self, vectors: Tensor) -> Tensor:
-        """Return vectors of length one; a zero vector stays zero."""
-        # ONNX Runtime's shape inference fails on what vector_norm and normalize trace to.
-        lengths = torch.sqrt((vectors * vectors).sum(dim=-1, keepdim=True))
-        return vectors / lengths.clamp(min=1e-12)
 
 
 class SentenceHead(nn.Module):
@@ -132,18 +123,9 @@ def _pooling_modes(folder: Path) -> list[str]:
     return modes
 
 
-def _dense(checkpoint: Checkpoint, folder: Path) -> nn.Module:
-    settings = read_object(folder / "config.json")
-    linear = nn.Linear(
-        settings["in_features"], settings["out_features"], settings.get("bias", True)
-    )
-    _load_weights(linear, checkpoint, folder, prefix="linear.")
-    return nn.Sequential(linear, _activation(settings.get("activation_function"), folder))
-
-
 def _layer_norm(checkpoint: Checkpoint, folder: Path) -> nn.Module:
     norm = nn.LayerNorm(read_object(folder / "config.json")["dimension"])
-    _load_weights(norm, checkpoint, folder, prefix="norm.")
+    load_weights(norm, checkpoint, folder, prefix="norm.")
     return norm
 
 
@@ -157,33 +139,8 @@ def _nothing(checkpoint: Checkpoint, folder: Path) -> None:
 
 HEAD_MODULES: Mapping[str, Callable[[Checkpoint, Path], nn.Module | None]] = {
     "sentence_transformers.models.Pooling": _nothing,  # read by load_sentence_head itself
-    "sentence_transformers.models.Dense": _dense,
+    "sentence_transformers.models.Dense": load_dense,
     "sentence_transformers.models.LayerNorm": _layer_norm,
     "sentence_transformers.models.Normalize": _normalize,
     "sentence_transformers.models.Dropout": _nothing,  # does nothing at inference
 }
-
-
-def _activation(name: str | None, folder: Path) -> nn.Module:
-    # Only torch's own layers: a name from a checkpoint must not import anything else.
-    package, _, layer = (name or "torch.nn.modules.linear.Identity").rpartition(".")
-    kind = getattr(nn, layer, None) if package.startswith("torch.nn") else None
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise InputError(f"{folder / 'config.json'}: {name} is not an activation of torch.nn")
-    return kind()
-
-
-def _load_weights(layer: nn.Module, checkpoint: Checkpoint, folder: Path, prefix: str) -> None:
-    from safetensors.torch import load_file
-
-    safe, pickle = folder / "model.safetensors", folder / "pytorch_model.bin"
-    if safe.is_file():
-        weights = load_file(safe)
-    elif pickle.is_file() and checkpoint.allow_pickle:
-        weights = torch.load(pickle, map_location="cpu", weights_only=True)
-    else:
-        hint = "pass --allow_pickle if you trust it" if pickle.is_file() else "fetch it again"
-        raise InputError(f"{safe}: not found; {hint}")
-    layer.load_state_dict(
-        {key.removeprefix(prefix): value.to(torch.float32) for key, value in weights.items()}
-    )

@@ -91,24 +91,35 @@ def package(
         folder: The folder in the making.
 
     Returns:
-        The links that were made; external data is found under one name only.
+        The links that were made; in one folder, external data is found under one name only.
 
     Raises:
         ConversionError: If the checkpoint's tokenizer cannot be written as ``tokenizer.json``.
     """
-    made = {name: file for name, file in links.items() if len(graph_files(folder / file)) == 1}
-    for name, file in made.items():
-        link_or_copy(folder / file, folder / name)
+    made = {name: file for name, file in links.items() if _link(folder / file, folder / name)}
     _copy_matching(checkpoint.backbone, TOKENIZER_FILES, folder)
     _copy_matching(checkpoint.folder, CARRIED_FILES, folder)
     if checkpoint.trust_remote_code:
         _copy_matching(checkpoint.backbone, ("*.py",), folder)
     _copy_sentence_modules(checkpoint, folder)
     _write_config(placed, checkpoint, family, folder)
-    settle_tokenizer(checkpoint, family.maximum_length(checkpoint), folder)
+    added = family.added_tokens(checkpoint)
+    settle_tokenizer(checkpoint, family.maximum_length(checkpoint), folder, added)
     for name, content in family.sidecars(checkpoint, arguments).items():
         write_json(folder / name, content)
     return made
+
+
+def _link(graph: Path, name: Path) -> bool:
+    """Give a graph a second name, unless external data of that name would have to lie beside."""
+    data = graph_files(graph)[1:]
+    if data and name.parent == graph.parent:
+        return False
+    link_or_copy(graph, name)
+    for file in data:
+        if not (name.parent / file.name).exists():
+            link_or_copy(file, name.parent / file.name)
+    return True
 
 
 def _copy_matching(source: Path, patterns: Sequence[str], folder: Path) -> None:

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 from tqdm import tqdm
 
+from onnx_configs.base import COUNTED_TOKENS
 from retort.artifact import Artifact, Checkpoint, graph_bytes
 from retort.errors import FidelityError
 from retort.fidelity import largest_difference
@@ -41,6 +43,11 @@ class Case:
 
     name: str
     inputs: Tensors
+
+    @property
+    def counted(self) -> npt.NDArray[np.int64]:
+        """Which tokens are compared, ``[batch, sequence]``."""
+        return self.inputs.get(COUNTED_TOKENS, self.inputs["attention_mask"])
 
 
 def cases(reference: Reference, texts: Sequence[str]) -> Iterator[Case]:
@@ -175,7 +182,7 @@ class _Tally:
         self.worst_case = ""
 
     def add(self, family: ModelFamily, case: Case, expected: Tensors, actual: Tensors) -> None:
-        mask = case.inputs["attention_mask"]
+        mask = case.counted
         self.scores.extend(family.fidelity(expected, actual, mask))
         difference = largest_difference(expected, actual, mask)
         if difference > self.difference:

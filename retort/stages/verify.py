@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from retort.runtime import load
 from retort.runtime.folder import Folder
+from retort.runtime.graph import SUPPLIED_INPUTS
 from retort.talk import third_party_quiet
 
 if TYPE_CHECKING:
@@ -25,7 +26,9 @@ class ReferenceGraph:
     def __init__(self, reference: Reference, path: Path, outputs: Mapping[str, int]) -> None:
         self._reference = reference
         self.path = path
-        self.inputs = tuple(reference.tokenize(["a"], "right"))
+        self.inputs = tuple(
+            name for name in reference.tokenize(["a"], "right") if name in SUPPLIED_INPUTS
+        )
         self.outputs = outputs
         self.metadata: Mapping[str, str] = {}
 

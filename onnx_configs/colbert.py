@@ -1,0 +1,206 @@
+"""ColBERT: late interaction between token embeddings, for PyLate's and Stanford's checkpoints.
+
+Outputs ``output`` and ``token_embeddings``, the same ``[batch, sequence, dim]`` under two names:
+the backbone, every Dense layer in order, and L2 normalisation. Khattab and Zaharia 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnx_configs.base import (
+    TOKEN_AXES,
+    GraphRecipe,
+    ModelFamily,
+    Reference,
+    Tensors,
+    json_file,
+    positional_limit,
+)
+from retort.arguments import ExportArguments
+from retort.artifact import Checkpoint
+from retort.errors import InputError
+from retort.fidelity import row_cosines
+from retort.source.checkpoint_layout import modules
+from retort.source.late_interaction import (
+    PYLATE_FILE,
+    LateInteraction,
+    TokenIds,
+    is_stanford,
+    read_late_interaction,
+    token_ids,
+)
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedTokenizerBase
+
+TRANSFORMER = "sentence_transformers.models.Transformer"
+DENSES = ("pylate.models.Dense.Dense", "sentence_transformers.models.Dense")
+MODEL_INPUTS = ("input_ids", "attention_mask")
+
+
+class ColbertFamily(ModelFamily):
+    """Checkpoints whose use is a vector for each token, compared by MaxSim."""
+
+    name = "colbert"
+    tasks = ("feature-extraction",)
+    fidelity_unit = "cosine of token embeddings"
+    layout = "both"
+
+    def recognises(self, checkpoint: Checkpoint) -> bool:
+        """Tell it by modules.json with Dense layers and no Pooling, or by Stanford's class."""
+        types = [module.type for module in modules(checkpoint.folder)]
+        if not types:
+            return is_stanford(checkpoint)
+        pooled = any(kind.endswith(".Pooling") for kind in types)
+        return not pooled and any(kind.endswith(".Dense") for kind in types)
+
+    def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
+        """Refuse modules that cannot be traced, and prefixes that the tokenizer lacks."""
+        if arguments.pooling:
+            raise InputError(
+                f"{checkpoint.model_id} is used token by token, without a pooling; drop --pooling"
+            )
+        types = [module.type for module in modules(checkpoint.folder)]
+        unknown = [kind for kind in types[:1] if kind != TRANSFORMER]
+        unknown += [kind for kind in types[1:] if kind not in DENSES]
+        if unknown:
+            raise InputError(
+                f"{checkpoint.folder / 'modules.json'}: cannot put {unknown[0]} into a ColBERT "
+                "graph; what can follow a Transformer is Dense, of PyLate or sentence-transformers"
+            )
+        if len(types) < 2 and not is_stanford(checkpoint):
+            raise InputError(
+                f"{checkpoint.model_id} has no Dense layer, which PyLate would add with random "
+                "weights; train it and save it with PyLate first"
+            )
+        settings = read_late_interaction(checkpoint)
+        token_ids(checkpoint, _tokenizer(checkpoint), settings)
+
+    def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
+        """Return the token embeddings under both names, token types being constant inside."""
+        from retort.graphs.token_head import TokenHead
+
+        outputs = {"output": TOKEN_AXES, "token_embeddings": TOKEN_AXES}
+        head = TokenHead(_layers(checkpoint))
+        return GraphRecipe(self.tasks[0], outputs, head, inputs=MODEL_INPUTS)
+
+    def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Reference:
+        """Load the checkpoint with PyLate, or with transformers where PyLate is not installed."""
+        from importlib.util import find_spec
+
+        from retort.references.late_interaction import PlainReference, PyLateReference
+
+        length = self.maximum_length(checkpoint)
+        if find_spec("pylate"):
+            return PyLateReference(checkpoint, length)
+        return PlainReference(checkpoint, length)
+
+    def fidelity(
+        self, expected: Tensors, actual: Tensors, mask: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        """Return the cosine of every token embedding that MaxSim would use."""
+        counted = mask.astype(bool)
+        name = "token_embeddings"
+        return row_cosines(expected[name][counted], actual[name][counted])
+
+    def maximum_length(self, checkpoint: Checkpoint) -> int:
+        """Return the longer of the query and document lengths, as far as the positions reach."""
+        settings = read_late_interaction(checkpoint)
+        length = max(settings.query_length, settings.document_length)
+        return min(length, positional_limit(checkpoint) or length)
+
+    def added_tokens(self, checkpoint: Checkpoint) -> Sequence[str]:
+        """Return the prefixes, which PyLate makes tokens that no text is split at."""
+        return read_late_interaction(checkpoint).prefixes
+
+    def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
+        """Return the settings for PyLate's readers and, as it obeys them, for next-plaid."""
+        settings = read_late_interaction(checkpoint)
+        ids = token_ids(checkpoint, _tokenizer(checkpoint), settings)
+        fields = _documented_fields(checkpoint, settings, ids)
+        # next-plaid attends to its expansion tokens; where the model must not, it must not expand.
+        expand = settings.do_query_expansion and settings.attend_to_expansion_tokens
+        own = json_file(checkpoint.folder / PYLATE_FILE)
+        return {
+            PYLATE_FILE: {**own, **fields},
+            "onnx_config.json": {**fields, "do_query_expansion": expand},
+        }
+
+    def answers(self, model: Any, text: str) -> list[str]:
+        """Return the shapes and first numbers of the text as a query and as a document."""
+        lines = []
+        for kind, encode in (
+            ("query", model.encode_queries),
+            ("document", model.encode_documents),
+        ):
+            embeddings = encode(text)
+            first = ", ".join(f"{value:.4f}" for value in embeddings.ravel()[:4])
+            lines.append(f"{kind} {embeddings.shape[0]}×{embeddings.shape[1]}: {first}, …")
+        return lines
+
+
+def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(
+        checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
+    )
+
+
+def _layers(checkpoint: Checkpoint) -> list[nn.Module]:
+    from retort.graphs.dense import load_dense, load_linear
+
+    if is_stanford(checkpoint):
+        return [load_linear(checkpoint, checkpoint.backbone, "linear.weight")]
+    folders = [checkpoint.folder / module.path for module in modules(checkpoint.folder)[1:]]
+    return [load_dense(checkpoint, folder) for folder in folders]
+
+
+def _documented_fields(
+    checkpoint: Checkpoint, settings: LateInteraction, ids: TokenIds
+) -> dict[str, Any]:
+    """Return the 17 fields that pylate-onnx-export documents."""
+    transformers = checkpoint.backbone.glob("sentence_*_config.json")
+    return {
+        "model_type": "ColBERT",
+        "model_name": checkpoint.name,
+        "model_class": _model_class(checkpoint),
+        "uses_token_type_ids": False,
+        "query_prefix": settings.query_prefix,
+        "document_prefix": settings.document_prefix,
+        "query_length": settings.query_length,
+        "document_length": settings.document_length,
+        "do_query_expansion": settings.do_query_expansion,
+        "attend_to_expansion_tokens": settings.attend_to_expansion_tokens,
+        "skiplist_words": list(settings.skiplist_words),
+        "embedding_dim": _dimension(checkpoint),
+        "mask_token_id": ids.expansion,
+        "pad_token_id": ids.padding,
+        "query_prefix_id": ids.query_prefix,
+        "document_prefix_id": ids.document_prefix,
+        "do_lower_case": any(json_file(path).get("do_lower_case") for path in transformers),
+    }
+
+
+def _model_class(checkpoint: Checkpoint) -> str:
+    from transformers.models.auto.modeling_auto import MODEL_MAPPING_NAMES
+
+    own = (checkpoint.config.get("auto_map") or {}).get("AutoModel", "")
+    known = MODEL_MAPPING_NAMES.get(checkpoint.model_type, own.rpartition(".")[2])
+    return str(known if isinstance(known, str) else known[0])
+
+
+def _dimension(checkpoint: Checkpoint) -> int:
+    if is_stanford(checkpoint):
+        return int(_layers(checkpoint)[0].out_features)
+    last = modules(checkpoint.folder)[-1]
+    return int(json_file(checkpoint.folder / last.path / "config.json")["out_features"])
+
+
+FAMILY = ColbertFamily()

@@ -1,0 +1,1 @@
+"""The untouched PyTorch models that graphs are measured against."""
