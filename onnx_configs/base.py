@@ -142,7 +142,7 @@ class ModelFamily(ABC):
         return ()
 
     def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
-        """Return JSON files to write into the folder, by path; they replace copied ones."""
+        """Return files to write into the folder over copied ones, by path: JSON values, or text."""
         del checkpoint, arguments
         return {}
 

@@ -106,7 +106,10 @@ def package(
     added = family.added_tokens(checkpoint)
     settle_tokenizer(checkpoint, family.maximum_length(checkpoint), folder, added)
     for name, content in family.sidecars(checkpoint, arguments).items():
-        write_json(folder / name, content)
+        if isinstance(content, str):
+            (folder / name).write_text(content, encoding="utf-8")
+        else:
+            write_json(folder / name, content)
     return made
 
 
