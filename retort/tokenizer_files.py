@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ def settle_tokenizer(
     sides = _baked_sides(tokenizer)
     tokenizer.update(truncation=None, padding=None)
     if _lower_cases(folder):
+        _keep_cased_tokens(tokenizer)
         steps = [{"type": "Lowercase"}, tokenizer.get("normalizer")]
         tokenizer["normalizer"] = {"type": "Sequence", "normalizers": [s for s in steps if s]}
     write_json(folder / "tokenizer.json", tokenizer)
@@ -53,6 +55,18 @@ def settle_tokenizer(
     if "max_length" in config:
         config["max_length"] = maximum_length
     write_json(path, config)
+
+
+def _keep_cased_tokens(content: dict[str, Any]) -> None:
+    """Keep tokens with capitals, such as ``[Q] ``, from matching texts in lower case."""
+    from tokenizers import Tokenizer
+
+    normalizer = Tokenizer.from_str(json.dumps(content)).normalizer
+    for token in content.get("added_tokens") or []:
+        text = token["content"]
+        normal = normalizer.normalize_str(text) if normalizer else text
+        if normal != normal.lower():
+            token["normalized"] = False
 
 
 def _add_tokens(path: Path, tokens: Sequence[str]) -> None:

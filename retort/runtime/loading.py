@@ -9,14 +9,17 @@ from retort.errors import InputError
 from retort.runtime.embedding import EmbeddingModel
 from retort.runtime.folder import Folder
 from retort.runtime.graph import Graph
+from retort.runtime.late_interaction import LateInteractionModel
 from retort.runtime.token_classification import TokenClassificationModel
 
-Model = EmbeddingModel | TokenClassificationModel
+Model = EmbeddingModel | TokenClassificationModel | LateInteractionModel
 
-# A new family needs a class with `family`, `recognises` and `(folder, graph)`, and a place here.
+# A new family needs a class with `family`, `recognises` and `(folder, graph)`, and a place here:
+# graphs of undeclared family are shown to the last one first, as the first takes most.
 MODELS: dict[str, type[Model]] = {
     EmbeddingModel.family: EmbeddingModel,
     TokenClassificationModel.family: TokenClassificationModel,
+    LateInteractionModel.family: LateInteractionModel,
 }
 
 
@@ -56,7 +59,7 @@ def _model_class(folder: Folder, graph: Graph) -> type[Model]:
         if family not in MODELS:
             raise InputError(f"{graph.path} is of the family {family}, but load knows {known}")
         return MODELS[family]
-    for model in MODELS.values():
+    for model in reversed(MODELS.values()):
         if model.recognises(folder, graph):
             return model
     raise InputError(

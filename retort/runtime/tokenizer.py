@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class TextTokenizer:
             :func:`declared_limit` says.
         overlap: The part of a window that the next one repeats, from 0 to below 1. 0 cuts the
             rest of a long text away; more keeps it as :attr:`tokenizers.Encoding.overflowing`.
+        pad_id: The id that fills padding; None: that of the folder's padding token.
 
     Attributes:
         max_length: The longest sequence in tokens; None: without limit.
@@ -34,10 +36,17 @@ class TextTokenizer:
         InputError: ``tokenizer.json`` is missing or broken, or the limit leaves no room for text.
     """
 
-    def __init__(self, folder: Folder, max_length: int | None = None, overlap: float = 0) -> None:
+    def __init__(
+        self,
+        folder: Folder,
+        max_length: int | None = None,
+        overlap: float = 0,
+        pad_id: int | None = None,
+    ) -> None:
         config = folder.mapping("tokenizer_config.json")
+        self._folder = folder
         self._tokenizer = _read_tokenizer(folder)
-        self._pad_id = _pad_id(folder, self._tokenizer)
+        self._pad_id = _pad_id(folder, self._tokenizer) if pad_id is None else pad_id
         self._pads_left = config.get("padding_side") == "left"
         self.max_length = declared_limit(folder) if max_length is None else max_length
         self.step: int | None = None
@@ -65,13 +74,19 @@ class TextTokenizer:
         except TypeError as error:  # all the texts are str: only a lone surrogate is left
             raise InputError("a text holds half a surrogate pair: decode it as UTF-8") from error
 
-    def arrays(self, encodings: Sequence[Encoding]) -> dict[str, npt.NDArray[np.int64]]:
+    def arrays(
+        self, encodings: Sequence[Encoding], least_width: int = 1
+    ) -> dict[str, npt.NDArray[np.int64]]:
         """Return the three inputs of a graph, padded on the tokenizer's side.
+
+        Args:
+            encodings: The tokenized texts.
+            least_width: The shortest sequence; longer texts make it longer.
 
         Returns:
             ``input_ids``, ``attention_mask`` and ``token_type_ids``, int64 ``[batch, sequence]``.
         """
-        width = max([1, *(len(encoding.ids) for encoding in encodings)])
+        width = max([least_width, *(len(encoding.ids) for encoding in encodings)])
         shape = (len(encodings), width)
         ids = np.full(shape, self._pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
@@ -86,6 +101,20 @@ class TextTokenizer:
     def place(self, length: int, width: int) -> slice:
         """Return where ``length`` tokens lie in a row of ``width``, padding left out."""
         return slice(width - length, width) if self._pads_left else slice(0, length)
+
+    def token_id(self, token: str) -> int | None:
+        """Return a token's id, else the unknown token's; None: there is neither."""
+        known = self._tokenizer.token_to_id(token)
+        return self._unknown_id if known is None else int(known)
+
+    @cached_property
+    def _unknown_id(self) -> int | None:
+        declared = _role_id("unk_token", self._folder, self._tokenizer)
+        if declared is not None:
+            return declared
+        model = read_json(self._folder.path / "tokenizer.json")["model"]
+        own = model.get("unk_id")  # Unigram's name for it; other models name the token
+        return own if own is not None else self._tokenizer.token_to_id(model.get("unk_token") or "")
 
     def special_ids(self) -> set[int]:
         """Return the ids of the special tokens, such as ``[SEP]``."""
@@ -123,12 +152,20 @@ def _read_tokenizer(folder: Folder) -> Tokenizer:
 
 def _pad_id(folder: Folder, tokenizer: Tokenizer) -> int:
     """Return the id that fills padding; any would do, as the attention mask hides it."""
+    declared = _role_id("pad_token", folder, tokenizer)
+    if declared is not None:
+        return declared
+    return int(folder.mapping("config.json").get("pad_token_id") or 0)
+
+
+def _role_id(role: str, folder: Folder, tokenizer: Tokenizer) -> int | None:
+    """Return the id of the token that has a role, such as ``pad_token``; None: none has it."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        token = _content(folder.mapping(name).get("pad_token"))
+        token = _content(folder.mapping(name).get(role))
         token_id = None if token is None else tokenizer.token_to_id(token)
         if token_id is not None:
             return int(token_id)
-    return int(folder.mapping("config.json").get("pad_token_id") or 0)
+    return None
 
 
 def _content(token: str | Mapping[str, Any] | None) -> str | None:

@@ -1,0 +1,123 @@
+"""What the files of a SPLADE folder say: its pooling, and how its texts are prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from retort.errors import InputError
+from retort.runtime.folder import Folder, read_json
+from retort.runtime.pooling import Floats
+from retort.runtime.sentence_modules import TRANSFORMER_CONFIGS
+
+POOLING = "SpladePooling"
+TRANSFORMER = "MLMTransformer"
+ROUTER_FILE = "router_config.json"
+STRATEGIES = ("max", "sum")
+ACTIVATIONS = ("relu", "log1p_relu")
+
+
+@dataclass(frozen=True)
+class SpladePooling:
+    """How the logits of a text's tokens become the weights of its terms.
+
+    Attributes:
+        strategy: ``max`` or ``sum``, over the tokens.
+        activation: ``relu``, after which a logarithm is taken, or ``log1p_relu``, after which
+            another one is.
+    """
+
+    strategy: str = "max"
+    activation: str = "relu"
+
+    def apply(self, logits: Floats, mask: npt.NDArray[np.int64]) -> Floats:
+        """Return the weights, float32 ``[batch, vocabulary]``.
+
+        Args:
+            logits: Float32 ``[batch, sequence, vocabulary]``.
+            mask: 1 for tokens that count, int64 ``[batch, sequence]``.
+        """
+        # Text by text, as all tokens of a batch over a vocabulary are a lot of memory.
+        rows = [self._row(tokens[kept]) for tokens, kept in zip(logits, mask != 0, strict=True)]
+        return np.stack(rows)
+
+    def _row(self, tokens: Floats) -> Floats:
+        if self.strategy == "sum":
+            return self._activated(tokens).sum(axis=0)
+        # The activation keeps the order, so that it can wait for one row instead of many.
+        return self._activated(tokens.max(axis=0, initial=0))
+
+    def _activated(self, logits: Floats) -> Floats:
+        weights = np.log1p(np.maximum(logits, 0))
+        return np.log1p(weights) if self.activation == "log1p_relu" else weights
+
+
+@dataclass(frozen=True)
+class SparseSettings:
+    """What a folder says of its documents, and of queries that go through its graph.
+
+    Attributes:
+        pooling: What follows the logits; SparseEncoder's default where no file says it.
+        max_length: The longest text in tokens, special tokens included; None: not said.
+        do_lower_case: Whether texts are lowered before they are tokenized.
+    """
+
+    pooling: SpladePooling
+    max_length: int | None
+    do_lower_case: bool
+
+    @classmethod
+    def read(cls, folder: Folder) -> SparseSettings:
+        """Return what the files of sentence-transformers say.
+
+        Raises:
+            InputError: The pooling is not one of SPLADE's.
+        """
+        places = _modules(folder)
+        inside = [f"{places[TRANSFORMER]}/{TRANSFORMER_CONFIGS[0]}"] if TRANSFORMER in places else []
+        transformer = folder.mapping(*TRANSFORMER_CONFIGS, *inside)
+        return cls(
+            pooling=_pooling(folder, places[POOLING]) if POOLING in places else SpladePooling(),
+            max_length=transformer.get("max_seq_length"),
+            do_lower_case=bool(transformer.get("do_lower_case", False)),
+        )
+
+
+def has_splade_pooling(folder: Folder) -> bool:
+    """Return whether the folder's modules, or its Router's document side, pool as SPLADE does."""
+    return POOLING in _modules(folder)
+
+
+def has_own_queries(folder: Folder) -> bool:
+    """Return whether a Router sends queries elsewhere than documents."""
+    routes = folder.mapping(ROUTER_FILE).get("structure", {})
+    return "query" in routes and routes["query"] != routes.get("document")
+
+
+def _modules(folder: Folder) -> Mapping[str, str]:
+    """Return the paths of the document side's modules, by class name."""
+    router = folder.mapping(ROUTER_FILE)
+    if router:
+        names = router.get("structure", {}).get("document", [])
+        types = {name: router.get("types", {}).get(name, "") for name in names}
+    else:
+        path = folder.path / "modules.json"
+        entries = read_json(path) if path.is_file() else []
+        types = {str(entry["path"]): str(entry["type"]) for entry in entries}
+    return {kind.rpartition(".")[2]: place for place, kind in types.items()}
+
+
+def _pooling(folder: Folder, place: str) -> SpladePooling:
+    config = folder.mapping(f"{place}/config.json")
+    pooling = SpladePooling(
+        config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
+    )
+    if pooling.strategy not in STRATEGIES or pooling.activation not in ACTIVATIONS:
+        raise InputError(
+            f"{folder.path / place / 'config.json'}: no {pooling.strategy} of {pooling.activation} "
+            f"is known, but {' or '.join(STRATEGIES)} of {' or '.join(ACTIVATIONS)}: correct it"
+        )
+    return pooling
