@@ -1,8 +1,9 @@
 """Convert a retrieval or NER checkpoint to an ONNX folder; this file tells how.
 
-resolve the checkpoint → choose its family → export → optimize → quantize → place → validate →
-package. Each step is one function in one file of ``retort/stages``, and takes and returns frozen
-values; what a family of models has of its own is one file in ``onnx_configs``.
+resolve the checkpoint → choose its family → export → optimize → quantize → place → package →
+validate → record → publish. Each step is one function in one file, the stages in
+``retort/stages``, and takes and returns frozen values; what a family of models has of its own is
+one file in ``onnx_configs``.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,8 @@ from retort.memory import collect_rarely, leave_quickly
 from retort.talk import set_up_logging, show_progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from onnx_configs.base import Reference
     from retort.artifact import Artifact
     from retort.output.output_folder import OutputFolder
@@ -32,11 +35,12 @@ logger = logging.getLogger("retort.convert")
 
 @dataclass(frozen=True)
 class Conversion:
-    """A finished conversion: what was planned, measured, and found by --verify."""
+    """A finished conversion: what was planned, measured, found by --verify, and published."""
 
     plan: Plan
     report: ValidationReport | None
     verified: tuple[str, ...]
+    url: str | None
 
 
 def main(argv: Sequence[str] | None = None, program: str = "convert.py") -> int:
@@ -52,8 +56,10 @@ def decide(arguments: ConversionArguments) -> Plan:
         InputError: If the arguments or the checkpoint cannot be used.
     """
     from retort.output.stop_signals import stop_signals_wait
+    from retort.stages.publish import check_publish_arguments
     from retort.stages.resolve import resolve
 
+    check_publish_arguments(arguments)
     checkpoint = resolve(arguments, with_weights=False, progress=False)
 
     with stop_signals_wait():  # onnx's extension dies of a Ctrl-C while it is loaded
@@ -69,11 +75,12 @@ def convert(arguments: ConversionArguments) -> Conversion:
 
     Raises:
         InputError: If the arguments or the checkpoint cannot be used.
-        ConversionError: If a stage fails.
+        ConversionError: If a stage fails; after a failed upload the folder stays.
         FidelityError: If an fp32 file does not agree with the original model.
     """
     plan = decide(arguments)
 
+    from retort.card.model_card import write_card
     from retort.output.output_folder import output_folder
     from retort.output.temporary_files import temporary_files_in
     from retort.record import write_record
@@ -88,7 +95,9 @@ def convert(arguments: ConversionArguments) -> Conversion:
         links = package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
         report, verified = check(arguments, plan, placed, output)
         write_record(output.folder, arguments, plan, placed, links, report)
-    return Conversion(replace(plan, links=links), report, verified)
+        write_card(output.folder, plan.checkpoint, plan.family)
+    url = upload(arguments, plan.target)
+    return Conversion(replace(plan, links=links), report, verified, url)
 
 
 def make_graphs(
@@ -96,13 +105,30 @@ def make_graphs(
 ) -> dict[str, Artifact]:
     """Export, optimize and quantize; return the finished graphs by their names in the folder."""
     from retort.stages.export import export
-    from retort.stages.optimize import optimize
     from retort.stages.package import place_graphs
+
+    variants: dict[str, Artifact] = {}
+    for stem, graph_arguments in plan.family.graphs(arguments).items():
+        logger.info("exporting %s (%s)", plan.checkpoint.model_id, plan.family.name)
+        scratch = output.scratch / stem
+        portable = export(plan.checkpoint, plan.family, graph_arguments, scratch / "export")
+        variants |= make_variants(arguments, plan, plan.graphs[stem], portable, scratch)
+    logger.info("packaging %d files", len(variants))
+    return place_graphs(variants, plan.checkpoint, output.folder)
+
+
+def make_variants(
+    arguments: ConversionArguments,
+    plan: Plan,
+    files: Mapping[str, str],
+    portable: Artifact,
+    scratch: Path,
+) -> dict[str, Artifact]:
+    """Optimize and quantize one graph; return it and what was made of it by their names."""
+    from retort.stages.optimize import optimize
     from retort.stages.quantize import quantize
 
-    logger.info("exporting %s (%s)", plan.checkpoint.model_id, plan.family.name)
-    portable = export(plan.checkpoint, plan.family, arguments, output.scratch / "export")
-    variants = {plan.files["fp32"]: portable}
+    variants = {files["fp32"]: portable}
     optimized: Artifact | None = None
     if plan.optimize:
         logger.info("optimizing at level %d", plan.optimize)
@@ -110,17 +136,16 @@ def make_graphs(
             portable,
             plan.checkpoint,
             plan.optimize,
-            output.scratch / "optimize",
+            scratch / "optimize",
             skip_shape_inference=arguments.skip_shape_inference,
         )
-        variants[plan.files["optimized"]] = optimized
+        variants[files["optimized"]] = optimized
     for settings in plan.quantize:
         logger.info("quantizing to %s", settings.precision)
         source = plan.quantize_from(optimized, portable, settings)
-        folder = output.scratch / settings.precision
-        variants[plan.files[settings.precision]] = quantize(source, settings, folder)
-    logger.info("packaging %d files", len(variants))
-    return place_graphs(variants, plan.checkpoint, output.folder)
+        made = quantize(source, settings, scratch / settings.precision)
+        variants[files[settings.precision]] = made
+    return variants
 
 
 def check(
@@ -152,8 +177,26 @@ def check(
         require_agreement(report)
     if reference and arguments.verify:
         texts = sample_texts(plan.checkpoint, arguments.verify_text)
-        verified = verify(output.folder, list(placed), plan.family, reference, texts)
+        exact = [name for name, artifact in placed.items() if artifact.precision == "fp32"]
+        files = list(placed)
+        verified = verify(output.folder, files, plan.family, reference, texts, exact=exact)
     return report, verified
+
+
+def upload(arguments: ConversionArguments, folder: Path) -> str | None:
+    """Publish the finished folder where --push_to_hub says, and return its address."""
+    if arguments.push_to_hub is None:
+        return None
+    from retort.stages.publish import publish
+
+    return publish(
+        folder,
+        arguments.push_to_hub,
+        private=arguments.private,
+        token=arguments.token,
+        unvalidated=arguments.push_unvalidated,
+        progress=show_progress(quiet=arguments.quiet),
+    )
 
 
 def _command(arguments: ConversionArguments) -> None:
@@ -168,11 +211,11 @@ def _command(arguments: ConversionArguments) -> None:
     result = convert(arguments)
     if arguments.json:
         record = {**result.plan.as_json(), "validation": result.report and result.report.as_json()}
-        print(json.dumps({**record, "verify": result.verified}, ensure_ascii=False))
+        found = {"verify": result.verified, "url": result.url}
+        print(json.dumps({**record, **found}, ensure_ascii=False))
         return
-    for line in result.verified:
+    for line in (*result.verified, result.plan.target, *filter(None, [result.url])):
         print(line)
-    print(result.plan.target)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -15,11 +15,15 @@ import numpy.typing as npt
 
 from retort.arguments import ExportArguments, Layout
 from retort.artifact import Checkpoint
+from retort.card.facts import CardFacts, GraphFile
 from retort.errors import InputError
+from retort.fidelity import Distance
 from retort.json_files import read_object
+from retort.runtime.sentence_modules import TRANSFORMER_CONFIGS
 from retort.talk import third_party_quiet
 
 if TYPE_CHECKING:
+    import onnx
     import torch
     from optimum.exporters.onnx import OnnxConfig
 
@@ -51,12 +55,16 @@ class GraphRecipe:
         head: A module called with ``(outputs, attention_mask)`` that returns the outputs the
             backbone lacks; None where the backbone has them all.
         inputs: Which of the architecture's inputs the graph takes; others are constant inside.
+        model_class: What loads the checkpoint; None for what Optimum takes for the task.
+        rewrite: What is done to the traced graph before anything else; None for nothing.
     """
 
     task: str
     outputs: Mapping[str, Mapping[int, str]]
     head: torch.nn.Module | None = None
     inputs: Sequence[str] = TEXT_INPUTS
+    model_class: Any = None
+    rewrite: Callable[[onnx.ModelProto], None] | None = None
 
 
 class Reference(Protocol):
@@ -103,9 +111,21 @@ class ModelFamily(ABC):
         """
         _optimum_config(checkpoint, self.tasks[0])
 
+    def graphs(self, arguments: ExportArguments) -> Mapping[str, ExportArguments]:
+        """Return the graphs to make by the stem of their file names, each with its arguments."""
+        return {"model": arguments}
+
     @abstractmethod
     def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:
         """Return what goes into the graph, its head's weights loaded."""
+
+    def onnx_config(self, checkpoint: Checkpoint, recipe: GraphRecipe) -> OnnxConfig:
+        """Return Optimum's configuration of the graph.
+
+        Raises:
+            InputError: If Optimum cannot export the architecture for the recipe's task.
+        """
+        return onnx_config(checkpoint, recipe)
 
     @abstractmethod
     def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Reference:
@@ -127,14 +147,27 @@ class ModelFamily(ABC):
     def answers(self, model: Any, text: str) -> list[str]:
         """Return the lines that ``--verify`` prints for a text run through a runtime model."""
 
+    def distance(self, expected: Tensors, actual: Tensors) -> Distance | None:
+        """Return a figure for ``--verify`` to tell beside the answers, if the family has one.
+
+        Args:
+            expected: The reference's outputs for one text.
+            actual: The graph's.
+        """
+        del expected, actual
+        return None
+
+    def vocabulary(self, checkpoint: Checkpoint) -> int:
+        """Return the number of token ids that stand for text, for random inputs."""
+        return int(checkpoint.config.get("vocab_size") or 2)
+
     def maximum_length(self, checkpoint: Checkpoint) -> int:
         """Return the longest input in tokens that the checkpoint's users feed."""
-        path = checkpoint.backbone / "tokenizer_config.json"
-        said = json_file(path).get("model_max_length")
-        if not isinstance(said, int | float | None):
-            raise InputError(f"{path}: model_max_length is {said!r}, not a number; correct it")
-        limits = [positional_limit(checkpoint), said if said and said < UNLIMITED else None]
-        return int(min((limit for limit in limits if limit), default=DEFAULT_MAXIMUM_LENGTH))
+        paths = (checkpoint.backbone / name for name in TRANSFORMER_CONFIGS)
+        said = _length(next(filter(Path.is_file, paths), None), "max_seq_length")
+        said = said or _length(checkpoint.backbone / "tokenizer_config.json", "model_max_length")
+        limits = [positional_limit(checkpoint), said]
+        return min((limit for limit in limits if limit), default=DEFAULT_MAXIMUM_LENGTH)
 
     def added_tokens(self, checkpoint: Checkpoint) -> Sequence[str]:
         """Return tokens that ``tokenizer.json`` must keep whole wherever a text has them."""
@@ -151,10 +184,28 @@ class ModelFamily(ABC):
         del checkpoint
         return {}
 
+    def card(self, checkpoint: Checkpoint, graphs: Sequence[GraphFile]) -> CardFacts:
+        """Return what the model card says of the family, with code for the graphs that are there.
+
+        Args:
+            checkpoint: The source.
+            graphs: Those of the folder, second names included.
+        """
+        del checkpoint, graphs
+        return CardFacts(pipeline_tag=self.tasks[0])
+
 
 def json_file(path: Path) -> dict[str, Any]:
     """Return a JSON object, or an empty one where there is no such file."""
     return read_object(path) if path.is_file() else {}
+
+
+def _length(path: Path | None, key: str) -> int | None:
+    """Return the number of tokens in a JSON file, None where it says none or no limit."""
+    said = json_file(path).get(key) if path else None
+    if not isinstance(said, int | float | None):
+        raise InputError(f"{path}: {key} is {said!r}, not a number; correct it")
+    return int(said) if said and said < UNLIMITED else None
 
 
 def positional_limit(checkpoint: Checkpoint) -> int | None:
@@ -222,7 +273,7 @@ def _remote_code_config(checkpoint: Checkpoint) -> Any:
 
 def _with_recipe(base: Any, recipe: GraphRecipe) -> Any:
     class RecipeOnnxConfig(base):
-        _MODEL_PATCHER: Any = _with_head(base._MODEL_PATCHER, recipe.head)
+        _MODEL_PATCHER: Any = _with_head(base._MODEL_PATCHER, recipe)
 
         @property
         def inputs(self) -> dict[str, dict[int, str]]:
@@ -237,10 +288,10 @@ def _with_recipe(base: Any, recipe: GraphRecipe) -> Any:
     return RecipeOnnxConfig
 
 
-def _with_head(base: Any, head: torch.nn.Module | None) -> Any:
-    if head is None:
+def _with_head(base: Any, recipe: GraphRecipe) -> Any:
+    if recipe.head is None:
         return base
-    add_outputs: Any = head
+    add_outputs: Any = recipe.head
 
     class HeadPatcher(base):
         """While the model is traced, the head runs after it, before outputs are left out."""
@@ -256,7 +307,8 @@ def _with_head(base: Any, head: torch.nn.Module | None) -> Any:
             def run_both(*args: Any, **kwargs: Any) -> dict[str, Any]:
                 outputs = run_model(*args, **kwargs)
                 mask = signature.bind(*args, **kwargs).arguments["attention_mask"]
-                return {**outputs, **add_outputs(outputs, mask)}
+                both = {**outputs, **add_outputs(outputs, mask)}
+                return {name: both[name] for name in recipe.outputs}  # traced by place, not name
 
             self.orig_forward = run_both
             super().__enter__()

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from onnx_configs.base import (
     TOKEN_AXES,
+    UNLIMITED,
     GraphRecipe,
     ModelFamily,
     Reference,
@@ -23,6 +24,8 @@ from onnx_configs.base import (
 )
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
+from retort.card.facts import CardFacts, GraphFile
+from retort.card.late_interaction import late_interaction_usages
 from retort.errors import InputError
 from retort.fidelity import row_cosines
 from retort.source.checkpoint_layout import modules
@@ -31,9 +34,11 @@ from retort.source.late_interaction import (
     LateInteraction,
     TokenIds,
     is_stanford,
+    lowers_texts,
     read_late_interaction,
     token_ids,
 )
+from retort.talk import doing, third_party_quiet
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,15 +96,15 @@ class ColbertFamily(ModelFamily):
         return GraphRecipe(self.tasks[0], outputs, head, inputs=MODEL_INPUTS)
 
     def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Reference:
-        """Load the checkpoint with PyLate, or with transformers where PyLate is not installed."""
-        from importlib.util import find_spec
+        """Load the checkpoint with PyLate, or with transformers where that cannot be imported."""
+        from retort.references.late_interaction import (
+            PlainReference,
+            PyLateReference,
+            pylate_imports,
+        )
 
-        from retort.references.late_interaction import PlainReference, PyLateReference
-
-        length = self.maximum_length(checkpoint)
-        if find_spec("pylate"):
-            return PyLateReference(checkpoint, length)
-        return PlainReference(checkpoint, length)
+        kind = PyLateReference if pylate_imports() else PlainReference
+        return kind(checkpoint, self.maximum_length(checkpoint))
 
     def fidelity(
         self, expected: Tensors, actual: Tensors, mask: npt.NDArray[np.int64]
@@ -122,14 +127,13 @@ class ColbertFamily(ModelFamily):
     def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
         """Return the settings for PyLate's readers and, as it obeys them, for next-plaid."""
         settings = read_late_interaction(checkpoint)
-        ids = token_ids(checkpoint, _tokenizer(checkpoint), settings)
+        tokenizer = _tokenizer(checkpoint)
+        ids = token_ids(checkpoint, tokenizer, settings)
         fields = _documented_fields(checkpoint, settings, ids)
-        # next-plaid attends to its expansion tokens; where the model must not, it must not expand.
-        expand = settings.do_query_expansion and settings.attend_to_expansion_tokens
         own = json_file(checkpoint.folder / PYLATE_FILE)
         return {
             PYLATE_FILE: {**own, **fields},
-            "onnx_config.json": {**fields, "do_query_expansion": expand},
+            "onnx_config.json": {**fields, **_for_next_plaid(checkpoint, settings, tokenizer)},
         }
 
     def answers(self, model: Any, text: str) -> list[str]:
@@ -144,13 +148,24 @@ class ColbertFamily(ModelFamily):
             lines.append(f"{kind} {embeddings.shape[0]}×{embeddings.shape[1]}: {first}, …")
         return lines
 
+    def card(self, checkpoint: Checkpoint, graphs: Sequence[GraphFile]) -> CardFacts:
+        """Return code that encodes queries and documents, and ranks."""
+        settings = read_late_interaction(checkpoint)
+        ids = token_ids(checkpoint, _tokenizer(checkpoint), settings)
+        return CardFacts(
+            pipeline_tag="feature-extraction",
+            tags=("ColBERT", "late-interaction", "multi-vector", "sentence-similarity"),
+            usages=late_interaction_usages(graphs, settings, ids),
+        )
+
 
 def _tokenizer(checkpoint: Checkpoint) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
+    with doing(f"loading the tokenizer of {checkpoint.model_id}"), third_party_quiet():
+        from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(
-        checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
-    )
+        return AutoTokenizer.from_pretrained(
+            checkpoint.backbone, trust_remote_code=checkpoint.trust_remote_code
+        )
 
 
 def _layers(checkpoint: Checkpoint) -> list[nn.Module]:
@@ -166,7 +181,6 @@ def _documented_fields(
     checkpoint: Checkpoint, settings: LateInteraction, ids: TokenIds
 ) -> dict[str, Any]:
     """Return the 17 fields that pylate-onnx-export documents."""
-    transformers = checkpoint.backbone.glob("sentence_*_config.json")
     return {
         "model_type": "ColBERT",
         "model_name": checkpoint.name,
@@ -184,7 +198,24 @@ def _documented_fields(
         "pad_token_id": ids.padding,
         "query_prefix_id": ids.query_prefix,
         "document_prefix_id": ids.document_prefix,
-        "do_lower_case": any(json_file(path).get("do_lower_case") for path in transformers),
+        "do_lower_case": lowers_texts(checkpoint),
+    }
+
+
+def _for_next_plaid(
+    checkpoint: Checkpoint, settings: LateInteraction, tokenizer: PreTrainedTokenizerBase
+) -> dict[str, Any]:
+    """Return what next-plaid has to read otherwise, to do as PyLate does."""
+    longest = positional_limit(checkpoint) or UNLIMITED
+    known, unknown = tokenizer.get_vocab(), tokenizer.unk_token
+    # A word that the vocabulary lacks is the unknown token to PyLate, and nothing to next-plaid.
+    words = [word if word in known else unknown or word for word in settings.skiplist_words]
+    return {
+        "query_length": min(settings.query_length, longest),
+        "document_length": min(settings.document_length, longest),
+        # It attends to its expansion tokens; where the model must not, it must not expand.
+        "do_query_expansion": settings.do_query_expansion and settings.attend_to_expansion_tokens,
+        "skiplist_words": list(dict.fromkeys(words)),
     }
 
 

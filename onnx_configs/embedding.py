@@ -24,6 +24,9 @@ from onnx_configs.base import (
 )
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
+from retort.card.consumers import serving_library
+from retort.card.facts import CardFacts, GraphFile
+from retort.card.sentences import pooled_usages, token_usages
 from retort.errors import InputError
 from retort.fidelity import row_cosines, token_cosines
 from retort.graphs.sentence_head import (
@@ -142,6 +145,16 @@ class EmbeddingFamily(ModelFamily):
         vector = model.encode(text)
         first = ", ".join(f"{value:.4f}" for value in vector[:4])
         return [f"{vector.shape[-1]} dimensions: {first}, …"]
+
+    def card(self, checkpoint: Checkpoint, graphs: Sequence[GraphFile]) -> CardFacts:
+        """Return code that makes vectors: of texts where the graphs pool, else of tokens."""
+        pooled = all("sentence_embedding" in graph.outputs for graph in graphs)
+        return CardFacts(
+            pipeline_tag="feature-extraction",
+            library_name=serving_library(graphs),
+            tags=("sentence-transformers", "sentence-similarity") if pooled else (),
+            usages=pooled_usages(checkpoint, graphs) if pooled else token_usages(graphs),
+        )
 
 
 class SentenceReference:

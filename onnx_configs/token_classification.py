@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_configs.base import TOKEN_AXES, GraphRecipe, ModelFamily, Tensors, json_file
+from onnx_configs.base import TOKEN_AXES, GraphRecipe, ModelFamily, Tensors
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
+from retort.card.consumers import (
+    optimum,
+    quoted,
+    retort_runtime,
+    serving_library,
+    transformers_js,
+)
+from retort.card.facts import MODEL, CardFacts, GraphFile
 from retort.errors import InputError
 from retort.fidelity import tag_agreement
+from retort.source.labels import label_files, label_settings, label_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -55,26 +64,44 @@ class TokenClassificationFamily(ModelFamily):
 
     def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
         """Return the label tables, the source's own where it has them."""
-        labels = label_table(checkpoint)
-        tables: dict[str, dict[str, Any]] = {
-            "id2label.json": {str(index): label for index, label in labels.items()},
-            "label2id.json": {label: index for index, label in labels.items()},
-        }
-        return {
-            name: table for name, table in tables.items() if not (checkpoint.folder / name).exists()
-        }
+        return label_files(checkpoint, label_table(checkpoint))
 
     def config_updates(self, checkpoint: Checkpoint) -> Mapping[str, Any]:
         """Return ``id2label`` and ``label2id``, which consumers read from ``config.json``."""
-        labels = label_table(checkpoint)
-        return {
-            "id2label": {str(index): label for index, label in labels.items()},
-            "label2id": {label: index for index, label in labels.items()},
-        }
+        return label_settings(label_table(checkpoint))
 
     def answers(self, model: Any, text: str) -> list[str]:
         """Return each tagged word as ``tag: "word"``."""
         return [f'{tag}: "{word}"' for word, tag in model.tags(text) if tag != "O"]
+
+    def card(self, checkpoint: Checkpoint, graphs: Sequence[GraphFile]) -> CardFacts:
+        """Return code that tags a text: the checkpoint's first sample, if it has any."""
+        text = quoted(_sample_text(checkpoint))
+        javascript = f"""\
+import {{ pipeline }} from "@huggingface/transformers";
+
+const tagger = await pipeline("token-classification", "{MODEL}", {{ dtype: "DTYPE" }});
+console.log(await tagger({text}));
+"""
+        optimum_calls = (
+            'tagger = pipeline("token-classification", model=model, tokenizer=tokenizer)',
+            f"print(tagger({text}))",
+        )
+        return CardFacts(
+            pipeline_tag="token-classification",
+            library_name=serving_library(graphs),
+            tags=("named-entity-recognition",),
+            usages=(
+                *transformers_js(graphs, javascript),
+                optimum(
+                    graphs,
+                    "ORTModelForTokenClassification",
+                    optimum_calls,
+                    imports=", pipeline",
+                ),
+                retort_runtime(graphs, [f"print(model.extract({text}))"]),
+            ),
+        )
 
 
 class TaggerReference:
@@ -115,42 +142,10 @@ class TaggerReference:
             return {"logits": self.model(**tensors).logits.numpy()}
 
 
-def label_table(checkpoint: Checkpoint) -> dict[int, str]:
-    """Return labels by index, from ``config.json`` or else ``id2label.json`` or ``label2id.json``.
-
-    Raises:
-        InputError: If none of them names the labels.
-    """
-    tables = (
-        _table(checkpoint, "id2label"),
-        json_file(checkpoint.folder / "id2label.json"),
-        _inverted(json_file(checkpoint.folder / "label2id.json")),
-        _inverted(_table(checkpoint, "label2id")),
-    )
-    # transformers writes LABEL_0, LABEL_1, … where nobody named them.
-    named = (t for t in tables if not all(str(x).startswith("LABEL_") for x in t.values()))
-    labels = next(named, tables[0])
-    if not labels or {str(index) for index in labels} != {str(i) for i in range(len(labels))}:
-        raise InputError(
-            f"{checkpoint.backbone / 'config.json'}: no id2label that names the labels 0, 1, 2, …; "
-            "add it there"
-        )
-    return {int(index): str(label) for index, label in sorted(labels.items(), key=_index)}
-
-
-def _table(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
-    table = checkpoint.config.get(key) or {}
-    if not isinstance(table, dict):
-        raise InputError(f"{checkpoint.backbone / 'config.json'}: {key} is no table; correct it")
-    return table
-
-
-def _inverted(table: Mapping[str, Any]) -> dict[Any, str]:
-    return {index: label for label, index in table.items()}
-
-
-def _index(item: tuple[Any, Any]) -> int:
-    return int(item[0])
+def _sample_text(checkpoint: Checkpoint) -> str:
+    path = checkpoint.folder / "verify_texts.txt"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return next((line.strip() for line in lines if line.strip()), "Marie Curie lived in Paris.")
 
 
 FAMILY = TokenClassificationFamily()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -33,6 +33,11 @@ class OnOff(argparse.Action):
 def option(help_text: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Return field metadata as ``HfArgumentParser`` reads it, with settings of ``argparse``."""
     return {"help": help_text.replace("%", "%%"), **(settings or {})}
+
+
+def _split(items: Sequence[str]) -> list[str]:
+    """Return the names in values that may hold several, separated by commas."""
+    return [name.strip() for item in items for name in item.split(",") if name.strip()]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +94,21 @@ class ExportArguments:
         metadata=option(
             "Adds a sentence_embedding output, not normalised, to a checkpoint that has no "
             "modules.json."
+        ),
+    )
+    splade_outputs: list[str] = field(
+        default_factory=list,
+        metadata=option(
+            "splade: the graph's outputs in their order, of logits, output_idx, output_weights, "
+            "sparse_vector, by commas or by repeating the option; unset takes all four.",
+            {"action": "extend", "metavar": "OUTPUT"},
+        ),
+    )
+    visual_variant: Literal["combined", "text", "image", "all"] = field(
+        default="combined",
+        metadata=option(
+            "ColPali and ColQwen2: combined takes text, images and rows of both; text takes no "
+            "images; image is combined without an If; all writes the three."
         ),
     )
     opset: int | None = field(
@@ -271,12 +291,13 @@ class ConversionArguments(
                 f"--opset {self.opset}: the exporter serves {OPSETS[0]} to {OPSETS[-1]}; choose "
                 "one of those"
             )
-        names = [name.strip() for item in self.quantize for name in item.split(",")]
+        object.__setattr__(self, "splade_outputs", _split(self.splade_outputs))
+        names = _split(self.quantize)
         by_lower = {name.lower(): name for name in PRECISIONS}
-        for name in filter(None, names):
+        for name in names:
             if name.lower() not in by_lower:
                 raise InputError(
                     f"--quantize {name}: unknown precision; choose from {', '.join(PRECISIONS)}"
                 )
-        chosen = dict.fromkeys(by_lower[name.lower()] for name in names if name)
+        chosen = dict.fromkeys(by_lower[name.lower()] for name in names)
         object.__setattr__(self, "quantize", list(chosen))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -94,8 +94,13 @@ def graph_bytes(path: Path) -> int:
 
 def graph_sha256(path: Path) -> str:
     """Return the SHA-256 of a graph's files, one after the other."""
+    return joint_sha256(graph_files(path))
+
+
+def joint_sha256(files: Iterable[Path]) -> str:
+    """Return the SHA-256 of files as if they were one."""
     digest = hashlib.sha256()
-    for file in graph_files(path):
+    for file in files:
         with file.open("rb") as stream:
             while block := stream.read(1 << 20):
                 digest.update(block)

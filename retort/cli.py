@@ -11,6 +11,11 @@ from typing import Any
 from retort import __version__
 from retort.command import run_command
 from retort.encode_command import ENCODE_OPTIONS, encode
+from retort.inspect_command import INSPECT_OPTIONS, inspect
+from retort.one_line_parser import OneLineParser
+from retort.optimize_command import OPTIMIZE_OPTIONS, optimize
+from retort.push_command import PUSH_OPTIONS, push
+from retort.quantize_command import QUANTIZE_OPTIONS, quantize
 from retort.talk import set_up_logging
 
 
@@ -29,6 +34,10 @@ class Verb:
 
 VERBS: Mapping[str, Verb] = {
     "encode": Verb(encode, ENCODE_OPTIONS),
+    "inspect": Verb(inspect, INSPECT_OPTIONS),
+    "optimize": Verb(optimize, OPTIMIZE_OPTIONS),
+    "quantize": Verb(quantize, QUANTIZE_OPTIONS),
+    "push": Verb(push, PUSH_OPTIONS),
 }
 
 
@@ -50,13 +59,8 @@ def _command(arguments: Sequence[str]) -> None:
         print(line)
 
 
-class _OneLineParser(argparse.ArgumentParser):
-    def error(self, message: str) -> Any:
-        self.exit(2, f"{self.prog}: error: {message} (see {self.prog} --help)\n")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _OneLineParser(prog="retort", description="Convert checkpoints, and use the results.")
+    parser = OneLineParser(prog="retort", description="Convert checkpoints, and use the results.")
     parser.add_argument("--version", action="version", version=f"retort {__version__}")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     verbs.add_parser("convert", help="convert a checkpoint: the options of convert.py")

@@ -32,8 +32,8 @@ def run_command(command: Callable[[], None]) -> int:
         sys.stdout.flush()
     except RetortError as error:
         return _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        return _fail(f"interrupted; {AGAIN}", INTERRUPTED)
+    except KeyboardInterrupt as stop:
+        return _fail(f"interrupted; {stop.args[0] if stop.args else AGAIN}", INTERRUPTED)
     except SystemExit as stop:
         if stop.code not in STOPPED:
             raise

@@ -1,8 +1,8 @@
 """A real HTTP server on this machine that answers as the Hugging Face Hub does.
 
 It speaks what huggingface_hub 0.36 asks for: model listings, files with redirects to a separate
-address for large ones, byte ranges, access tokens, and the Hub's error codes. Faults can be put in
-its way, and it keeps a log. A new request is a ``Route``: a method, a pattern and a function.
+address for large ones, byte ranges, tokens, the Hub's error codes; ``hub_uploads`` adds uploads.
+Faults can be put in its way, and it keeps a log. A new request is a ``Route``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-LARGE = (".safetensors", ".bin", ".onnx")  # kept in Git LFS on the Hub
+LARGE = (".safetensors", ".bin", ".onnx")  # kept in Git LFS on the Hub, whatever their size
+LARGE_SIZE = 10_000_000
 
 
 @dataclass
@@ -45,8 +46,8 @@ class Repository:
 class Fault:
     """Something that goes wrong with the next ``times`` requests whose path matches.
 
-    Either the answer is ``status`` with ``headers``, or the connection is cut after ``cut_after``
-    bytes of the file.
+    The answer is ``status`` with ``headers``, or the connection is cut after ``cut_after`` bytes of
+    the answer or ``read`` bytes of the request.
     """
 
     path: str
@@ -55,6 +56,7 @@ class Fault:
     status: int = 0
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_after: int = -1
+    read: int = -1
 
 
 class Request(NamedTuple):
@@ -64,6 +66,7 @@ class Request(NamedTuple):
     path: str
     range: str | None
     token: str | None
+    body: bytes = b""
 
 
 class Answer(NamedTuple):
@@ -89,9 +92,14 @@ def refusal(status: int, message: str, code: str | None = None) -> Answer:
     return Answer(status, json.dumps({"error": message}).encode(), headers)
 
 
+def is_large(name: str, size: int) -> bool:
+    """Return whether the Hub keeps a file in Git LFS."""
+    return name.endswith(LARGE) or size >= LARGE_SIZE
+
+
 def etag_of(name: str, content: bytes) -> str:
     """Return the tag that names a file's content: SHA-256 in Git LFS, git's own hash elsewhere."""
-    if name.endswith(LARGE):
+    if is_large(name, len(content)):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()
 
@@ -102,8 +110,7 @@ class HubServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        """Bind to a free port of this machine."""
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(("127.0.0.1", 0), _Handler)  # a free port of this machine
         self.repositories: dict[str, Repository] = {}
         self.accounts: dict[str, str] = {}  # token: user
         self.faults: list[Fault] = []
@@ -136,15 +143,26 @@ class HubServer(ThreadingHTTPServer):
         """Return the answer to a request, or the fault that was put in its way."""
         with self.lock:
             self.log.append(request)
-            fault = next((fault for fault in self.faults if _hits(fault, request)), None)
-            if fault:
-                fault.times -= 1
+        fault = self._fault_for(request, reading=False)
         if fault and fault.status:
             return refusal(fault.status, "Fault")._replace(headers=fault.headers)
         if request.token is not None and request.token not in self.accounts:
             return refusal(401, "Invalid credentials in Authorization header")
         answer = self._routed(request)
         return answer._replace(cut_after=fault.cut_after) if fault else answer
+
+    def bytes_to_read(self, request: Request, length: int) -> int:
+        """Return how much of a request is read before the connection is cut, ``length`` for all."""
+        fault = self._fault_for(request, reading=True)
+        return min(fault.read, length) if fault else length
+
+    def _fault_for(self, request: Request, *, reading: bool) -> Fault | None:
+        with self.lock:
+            hits = (f for f in self.faults if (f.read >= 0) is reading and _hits(f, request))
+            fault = next(hits, None)
+            if fault:
+                fault.times -= 1
+        return fault
 
     def _routed(self, request: Request) -> Answer:
         for route in self.routes:
@@ -176,7 +194,7 @@ class HubServer(ThreadingHTTPServer):
         repository, commit, refused = self._find(request, repo_id, revision)
         if refused:
             return refused
-        if repository.gated and self._user(request) not in repository.readers:
+        if repository.gated and self.user(request) not in repository.readers:
             status = 401 if request.token is None else 403
             return refusal(status, f"Access to model {repo_id} is restricted.", "GatedRepo")
         content = repository.commits[commit].get(name)
@@ -184,7 +202,7 @@ class HubServer(ThreadingHTTPServer):
         if content is None:
             return refusal(404, "Entry not found", "EntryNotFound")
         etag = etag_of(name, content)
-        if not name.endswith(LARGE):
+        if not is_large(name, len(content)):
             return _ranged(request, content, {**here, "ETag": f'"{etag}"'})
         linked = {"X-Linked-Etag": f'"{etag}"', "X-Linked-Size": str(len(content))}
         return Answer(302, b"", {**here, **linked, "Location": f"{self.address}/large/{etag}"})
@@ -194,18 +212,19 @@ class HubServer(ThreadingHTTPServer):
         for repository in self.repositories.values():
             for files in repository.commits.values():
                 for name, content in files.items():
-                    if name.endswith(LARGE) and etag_of(name, content) == etag:
+                    if is_large(name, len(content)) and etag_of(name, content) == etag:
                         return _ranged(request, content, {"ETag": f'"{etag}"'})
         return refusal(404, "No such object")
 
-    def _user(self, request: Request) -> str | None:
+    def user(self, request: Request) -> str | None:
+        """Return whose token a request brings; None without one."""
         return self.accounts.get(request.token or "")
 
     def _find(
         self, request: Request, repo_id: str, revision: str
     ) -> tuple[Repository, str, Answer | None]:
         repository = self.repositories.get(repo_id, Repository(private=True))
-        if repository.private and self._user(request) not in repository.readers:
+        if repository.private and self.user(request) not in repository.readers:
             status = 401 if request.token is None else 404
             return repository, "", refusal(status, "Repository not found", "RepoNotFound")
         revision = revision or "main"
@@ -240,7 +259,12 @@ class _Handler(BaseHTTPRequestHandler):
         token = given.removeprefix("Bearer ") if given is not None else None
         path = urlsplit(self.path).path
         request = Request(self.command, path, self.headers.get("Range"), token)
-        answer = self.server.respond(request)
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(self.server.bytes_to_read(request, length))
+        if len(body) < length:
+            self._cut()
+            return
+        answer = self.server.respond(request._replace(body=body))
         self.send_response(answer.status)
         for name, value in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
             self.send_header(name, value)
@@ -251,10 +275,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(answer.body)
             return
         self.wfile.write(answer.body[: answer.cut_after])
+        self._cut()
+
+    def _cut(self) -> None:
         self.connection.shutdown(socket.SHUT_RDWR)
         self.close_connection = True
 
-    do_GET = do_HEAD = _answer  # noqa: N815 (the names http.server looks for)
+    do_GET = do_HEAD = do_POST = do_PUT = _answer  # noqa: N815 (what http.server looks for)
 
     def log_message(self, format: str, *args: object) -> None:
         """Keep quiet: the server has its own log."""

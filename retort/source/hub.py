@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
-import logging
 import re
 import sys
-import time
-from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from huggingface_hub import HfApi, constants, get_token, snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-# These are documented as public, but re-exported in a way that mypy does not count.
-from huggingface_hub.utils import (  # type: ignore[attr-defined]
-    are_progress_bars_disabled,
-    disable_progress_bars,
-    enable_progress_bars,
-    validate_repo_id,
-)
+# Documented as public, but re-exported in a way that mypy does not count.
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
 from retort import __version__
 from retort.errors import InputError
 from retort.source.hub_errors import (
     BrokenDownloadError,
     Request,
-    cause_of,
     explain,
     has_token,
     is_transient,
-    reason,
-    wait_before_retry,
 )
+from retort.source.hub_retries import progress_bars, with_retries
 
-logger = logging.getLogger(__name__)
-
-WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and last attempt
 TIMEOUT = 10.0  # seconds without a byte from the Hub
 _REVISION = re.compile(r"[^\s~^:?*\[\\/]+(/[^\s~^:?*\[\\/]+)*")  # git check-ref-format, roughly
 _Result = TypeVar("_Result")
@@ -90,8 +78,17 @@ def check_request(model: HubModel) -> None:
         raise InputError(
             f"--revision {revision!r}: not a name that git allows; give a branch, tag or commit"
         )
-    for token, place in ((model.token, "--token"), (get_token(), "HF_TOKEN or the stored login")):
-        if token and not re.fullmatch(r"[!-~]+", token):
+    check_token(model.token)
+
+
+def check_token(token: str | None) -> None:
+    """Check the token that is given, and the one that huggingface_hub finds itself.
+
+    Raises:
+        InputError: If one of them cannot be a token; it is not shown.
+    """
+    for value, place in ((token, "--token"), (get_token(), "HF_TOKEN or the stored login")):
+        if value and not re.fullmatch(r"[!-~]+", value):
             raise InputError(f"{place}: has characters that no access token has; copy it once more")
 
 
@@ -146,7 +143,7 @@ def download(listing: Listing, files: Collection[str], *, progress: bool) -> Pat
             raise BrokenDownloadError(f"{model.model_id}: the network went away")
         return folder
 
-    with _progress_bars(progress and sys.stderr.isatty()):
+    with progress_bars(shown=progress and sys.stderr.isatty()):
         return _with_retries(fetch, model, downloading=True)
 
 
@@ -189,29 +186,9 @@ def _with_retries(action: Callable[[], _Result], model: HubModel, *, downloading
         model.cache_dir or constants.HF_HUB_CACHE,
         downloading,
     )
-    waits = iter(WAITS)
-    while True:
-        try:
-            return action()
-        # RuntimeError is what hf_xet, huggingface_hub's downloader of large files, raises.
-        except (OSError, RuntimeError) as error:
-            cause = cause_of(error)
-            wait = next(waits, None)
-            if wait is None or not is_transient(cause, request):
-                raise explain(cause, request) from error
-            seconds = wait_before_retry(cause, wait)
-            logger.warning("%s: %s; trying again in %g s", model.model_id, reason(cause), seconds)
-            time.sleep(seconds)
-
-
-@contextmanager
-def _progress_bars(shown: bool) -> Iterator[None]:
-    # A user who set the environment variable has the last word, as in huggingface_hub.
-    if shown or are_progress_bars_disabled() or constants.HF_HUB_DISABLE_PROGRESS_BARS is False:
-        yield
-        return
-    disable_progress_bars()
-    try:
-        yield
-    finally:
-        enable_progress_bars()
+    return with_retries(
+        action,
+        model.model_id,
+        is_transient=partial(is_transient, request=request),
+        explain=partial(explain, request=request),
+    )

@@ -57,8 +57,9 @@ def has_token(token: str | None) -> bool:
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """Return the failure behind huggingface_hub's "not on this disk, and not to be had"."""
-    if isinstance(error, errors.LocalEntryNotFoundError) and error.__cause__ is not None:
+    """Return the failure behind huggingface_hub's "not to be had" and "error while uploading"."""
+    is_wrapper = isinstance(error, errors.LocalEntryNotFoundError | RuntimeError)
+    if is_wrapper and error.__cause__ is not None:
         return cause_of(error.__cause__)
     return error
 
@@ -66,7 +67,7 @@ def cause_of(error: BaseException) -> BaseException:
 def is_transient(error: BaseException, request: Request) -> bool:
     """Return whether the same request may succeed a little later."""
     if isinstance(error, requests.HTTPError):
-        status = _status(error)
+        status = status_of(error)
         return status == requests.codes.too_many_requests or status >= 500
     if isinstance(error, requests.JSONDecodeError):
         return False
@@ -86,7 +87,9 @@ def wait_before_retry(error: BaseException, wait: float) -> float:
 
 def reason(error: BaseException) -> str:
     """Return in two or three words why a request is made again."""
-    return f"HTTP {_status(error)}" if isinstance(error, requests.HTTPError) else "connection lost"
+    return (
+        f"HTTP {status_of(error)}" if isinstance(error, requests.HTTPError) else "connection lost"
+    )
 
 
 def explain(error: BaseException, request: Request) -> RetortError:
@@ -94,20 +97,29 @@ def explain(error: BaseException, request: Request) -> RetortError:
     for kinds, told in _EXPLANATIONS:
         if isinstance(error, kinds):
             return told(error, request)
-    return ConversionError(f"{request.model_id}: the download failed ({_line(error)}); run again")
+    return ConversionError(
+        f"{request.model_id}: the download failed ({one_line(error)}); run again"
+    )
 
 
 def _no_connection(error: requests.RequestException) -> bool:
     return bool(error.args) and isinstance(error.args[0], MaxRetryError)
 
 
-def _status(error: requests.HTTPError) -> int:
+def status_of(error: requests.HTTPError) -> int:
+    """Return the HTTP status of an answer, 0 if there was none."""
     return int(error.response.status_code) if error.response is not None else 0
 
 
-def _line(error: BaseException) -> str:
-    # An address can hold a password or a signature.
-    return " ".join(re.sub(r"\w+://\S+", "...", str(error)).split())[:200]
+def without_addresses(text: str) -> str:
+    """Return a text without addresses, which can hold a password or a signature."""
+    return re.sub(r"\w+://\S+|/\S*\?\S*", "...", text)
+
+
+def one_line(text: object) -> str:
+    """Return the beginning of a message: printable, on one line, without addresses."""
+    told = without_addresses(str(text))
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in told).split())[:200]
 
 
 def _gated(_: BaseException, request: Request) -> RetortError:
@@ -141,7 +153,7 @@ def _entry_missing(_: BaseException, request: Request) -> RetortError:
 
 
 def _http(error: BaseException, request: Request) -> RetortError:
-    status = _status(error) if isinstance(error, requests.HTTPError) else 0
+    status = status_of(error) if isinstance(error, requests.HTTPError) else 0
     if status == requests.codes.unauthorized:
         return InputError(
             f"{request.model_id}: {endpoint()} refuses the access token (HTTP 401); make a new one "
@@ -179,8 +191,8 @@ def _network(error: BaseException, request: Request) -> RetortError:
 
 def _not_a_hub(error: BaseException, request: Request) -> RetortError:
     return ConversionError(
-        f"{request.model_id}: {endpoint()} does not answer as the Hub does ({_line(error)}); check "
-        "HF_ENDPOINT, and whether a login page of the network stands in between"
+        f"{request.model_id}: {endpoint()} does not answer as the Hub does ({one_line(error)}); "
+        "check HF_ENDPOINT, and whether a login page of the network stands in between"
     )
 
 

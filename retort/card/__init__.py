@@ -1,0 +1,1 @@
+"""The model card of a finished folder: what it is, what was measured, how to use it."""
