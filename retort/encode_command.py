@@ -1,4 +1,4 @@
-"""``retort encode``: texts through a finished folder, as JSON lines or an .npz file."""
+"""``retort encode``: texts or images through a finished folder, as JSON lines or an .npz file."""
 
 from __future__ import annotations
 
@@ -11,37 +11,69 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.errors import InputError
-from retort.runtime import EmbeddingModel, LateInteractionModel, TokenClassificationModel, load
+from retort.runtime import (
+    EmbeddingModel,
+    LateInteractionModel,
+    SparseModel,
+    TokenClassificationModel,
+    VisualModel,
+    load,
+)
+from retort.runtime.sparse import Side
+from retort.sparse_records import scores_record, sparse_arrays, sparse_records
+from retort.visual_records import visual_results
 
 if TYPE_CHECKING:
-    import numpy as np
     import numpy.typing as npt
 
 ENCODE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "folder": {"metavar": "FOLDER", "help": "a converted folder"},
+    "folder": {"metavar": "FOLDER", "help": "a converted folder, or a graph in one"},
     "--text": {
         "action": "append",
         "default": [],
-        "help": "a text; repeatable; to ColBERT a document",
+        "help": "a text; repeatable; to ColBERT, and beside --query or --document, a document",
     },
     "--file": {"type": Path, "help": "a UTF-8 file with one text on each line"},
     "--query": {
         "action": "append",
         "default": [],
-        "help": "a query for ColBERT; repeatable; with documents the MaxSim scores are printed",
+        "help": "a query for ColBERT, SPLADE, ColPali or ColQwen2; repeatable; with documents or "
+        "images the scores are printed",
     },
     "--document": {
         "action": "append",
         "default": [],
-        "help": "a document for ColBERT; repeatable",
+        "help": "a document for ColBERT or SPLADE; repeatable",
+    },
+    "--image": {
+        "action": "append",
+        "default": [],
+        "help": "an image of a page for ColPali or ColQwen2; repeatable; with queries the scores "
+        "are printed",
+    },
+    "--heatmap": {
+        "type": Path,
+        "help": "draw to this image file where on the one image the one query is found",
     },
     "--out": {
         "type": Path,
         "help": "write the embeddings to this .npz file: `embeddings`, in order; of ColBERT "
-        "`query_0`, `query_1`, …, `document_0`, …, and `scores`",
+        "`query_0`, `query_1`, …, `document_0`, …, and `scores`; of ColPali and ColQwen2 "
+        "`image_0`, … instead of documents; of SPLADE what scipy.sparse.load_npz reads",
     },
+    "--threshold": {
+        "type": float,
+        "default": 0.0,
+        "help": "leave out SPLADE's terms up to this weight",
+    },
+    "--top_k": {"type": int, "help": "keep at most so many of SPLADE's terms of a text"},
     "--model_file": {"help": "which graph, for example onnx/model_quantized.onnx"},
     "--batch_size": {"type": int, "default": 32, "help": "texts run together"},
+    "--image_batch_size": {
+        "type": int,
+        "default": 1,
+        "help": "images run together; each takes much memory",
+    },
     "--prompt_name": {"help": "a prompt of the checkpoint, for example query"},
     "--pooling": {"help": "pooling, for a folder that brings none"},
     "--threads": {"type": int, "help": "threads; all cores if unset"},
@@ -50,7 +82,7 @@ ENCODE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 @dataclass(frozen=True)
 class Encoded:
-    """What a model makes of the texts.
+    """What a model makes of the texts or images.
 
     Attributes:
         records: What is printed, as plain JSON values.
@@ -58,11 +90,11 @@ class Encoded:
     """
 
     records: Iterator[Mapping[str, Any]]
-    arrays: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
+    arrays: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
 
 
 def encode(options: argparse.Namespace) -> Iterator[str]:
-    """Run texts through a finished folder: one JSON line for each on stdout, or an .npz file.
+    """Run texts or images through a finished folder: JSON lines on stdout, or an .npz file.
 
     Raises:
         InputError: If the folder or the texts cannot be used.
@@ -70,6 +102,8 @@ def encode(options: argparse.Namespace) -> Iterator[str]:
     model = load(options.folder, options.model_file, threads=options.threads)
     if options.out and not options.out.absolute().parent.is_dir():
         raise InputError(f"{options.out}: its folder does not exist; make it")
+    if not isinstance(model, VisualModel):
+        _refuse(options, ("image", "heatmap"), "for ColPali and ColQwen2 folders; drop it")
     encoded = encoded_by(model, options)
     if options.out:
         _save(options.out, encoded.arrays)
@@ -91,7 +125,8 @@ def encoded_by(model: object, options: argparse.Namespace) -> Encoded:
 
 @encoded_by.register
 def _(model: EmbeddingModel, options: argparse.Namespace) -> Encoded:
-    _refuse(options, ("query", "document"), "for ColBERT folders; give --text or --file")
+    _refuse(options, ("query", "document"), "for ColBERT folders and SPLADE's; give --text")
+    _refuse(options, ("threshold", "top_k"), "for SPLADE; drop it")
     texts = _texts(options)
     vectors = model.encode(
         texts,
@@ -108,7 +143,8 @@ def _(model: EmbeddingModel, options: argparse.Namespace) -> Encoded:
 
 @encoded_by.register
 def _(model: TokenClassificationModel, options: argparse.Namespace) -> Encoded:
-    _refuse(options, ("query", "document"), "for ColBERT folders; give --text or --file")
+    _refuse(options, ("query", "document"), "for ColBERT folders and SPLADE's; give --text")
+    _refuse(options, ("threshold", "top_k"), "for SPLADE; drop it")
     _refuse(options, ("prompt_name", "pooling"), "for embeddings; drop it")
     _refuse(options, ("out",), "for embeddings; without it the entities go to stdout as JSON")
     texts = _texts(options)
@@ -135,11 +171,8 @@ def _(model: TokenClassificationModel, options: argparse.Namespace) -> Encoded:
 @encoded_by.register
 def _(model: LateInteractionModel, options: argparse.Namespace) -> Encoded:
     _refuse(options, ("pooling",), "for folders with one vector for each text; drop it")
-    queries, documents = list(options.query), [*options.document, *_given(options)]
-    if not (queries or documents):
-        raise InputError("no texts; give --query, --document, --text or --file")
-    if queries and documents:
-        _refuse(options, ("prompt_name",), "for queries or for documents; encode them apart")
+    _refuse(options, ("threshold", "top_k"), "for SPLADE; drop it")
+    queries, documents = _sides(options)
     settings = {"batch_size": options.batch_size, "prompt_name": options.prompt_name}
     kinds = {
         "query": (queries, model.encode_queries(queries, **settings)),
@@ -153,9 +186,54 @@ def _(model: LateInteractionModel, options: argparse.Namespace) -> Encoded:
             arrays[f"{kind}_{index}"] = tokens
     if queries and documents:
         scores = model.score(kinds["query"][1], kinds["document"][1])
-        records.append({"scores": [[round(score, 4) for score in row] for row in scores.tolist()]})
+        records.append(scores_record(scores))
         arrays["scores"] = scores
     return Encoded(iter(records), arrays)
+
+
+@encoded_by.register
+def _(model: SparseModel, options: argparse.Namespace) -> Encoded:
+    _refuse(options, ("pooling",), "for folders with one dense vector for each text; drop it")
+    texts: dict[Side | None, list[str]] = {}
+    if options.query or options.document:
+        texts["query"], texts["document"] = _sides(options)
+    else:
+        texts[None] = _texts(options)
+    vectors = {
+        side: model.encode_arrays(
+            rows,
+            side=side,
+            batch_size=options.batch_size,
+            prompt_name=options.prompt_name,
+            top_k=options.top_k,
+            threshold=options.threshold,
+        )
+        for side, rows in texts.items()
+    }
+    records = sparse_records(model, texts, vectors)
+    arrays = sparse_arrays([vector for row in vectors.values() for vector in row], model.dimension)
+    if texts.get("query") and texts.get("document"):
+        arrays["scores"] = model.score(vectors["query"], vectors["document"])
+        records.append(scores_record(arrays["scores"]))
+    return Encoded(iter(records), arrays)
+
+
+@encoded_by.register
+def _(model: VisualModel, options: argparse.Namespace) -> Encoded:
+    _refuse(options, ("text", "file", "document"), "for folders of text; give --query or --image")
+    _refuse(options, ("prompt_name", "pooling", "threshold", "top_k"), "for folders of text")
+    records, arrays = visual_results(model, options)
+    return Encoded(iter(records), arrays)
+
+
+def _sides(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """Return the queries and the documents, one kind of which there must be."""
+    queries, documents = list(options.query), [*options.document, *_given(options)]
+    if not (queries or documents):
+        raise InputError("no texts; give --query, --document, --text or --file")
+    if queries and documents:
+        _refuse(options, ("prompt_name",), "for queries or for documents; encode them apart")
+    return queries, documents
 
 
 def _texts(options: argparse.Namespace) -> list[str]:
@@ -175,7 +253,7 @@ def _refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> N
             raise InputError(f"--{name} is {reason}")
 
 
-def _save(path: Path, arrays: Mapping[str, npt.NDArray[np.float32]]) -> None:
+def _save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     import numpy as np
 
     by_name: dict[str, Any] = dict(arrays)

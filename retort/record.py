@@ -53,7 +53,7 @@ def write_record(
             "python": platform.python_version(),
             **{name: version(name) for name in LIBRARIES},
         },
-        "files": {name: _file_record(artifact) for name, artifact in placed.items()},
+        "files": {name: file_record(artifact) for name, artifact in placed.items()},
         "links": dict(links),
         "validated": report is not None,
         "validation": report.as_json() if report else None,
@@ -61,7 +61,8 @@ def write_record(
     write_json(folder / "conversion.json", record)
 
 
-def _file_record(artifact: Artifact) -> dict[str, Any]:
+def file_record(artifact: Artifact) -> dict[str, Any]:
+    """Return the entry of one graph in ``conversion.json``."""
     summary = summarize(artifact.path)
     return {
         "precision": artifact.precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,10 +113,17 @@ def settle_external_data(path: Path) -> None:
         (path.parent / name).unlink(missing_ok=True)
 
 
+def rewrite_graph(path: Path, rewrite: Callable[[onnx.ModelProto], None]) -> None:
+    """Change a graph in its file; external data stays where it is, unread."""
+    model = onnx.load(str(path), load_external_data=False)
+    rewrite(model)
+    onnx.save(model, str(path))
+
+
 def save_graph(model: onnx.ModelProto, path: Path) -> None:
     """Write a graph to ``path``, its tensors to ``<path>_data`` where one file cannot hold them."""
     # Of the whole model, ByteSize fails above 2 GB.
-    if sum(tensor.ByteSize() for tensor in _tensors(model)) < LARGEST_SINGLE_FILE:
+    if sum(tensor.ByteSize() for tensor in tensors_of(model)) < LARGEST_SINGLE_FILE:
         onnx.save(model, str(path))
     else:
         onnx.save(model, str(path), save_as_external_data=True, location=f"{path.name}_data")
@@ -131,9 +138,16 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
     with doing("symbolic shape inference (--skip_shape_inference leaves it out)"):
-        return SymbolicShapeInference.infer_shapes(
-            model, int_max=2**31 - 1, auto_merge=True, guess_output_rank=False, verbose=0
-        )
+        # Its own static method leaves a copy of the graph in the working folder when it fails.
+        inference = SymbolicShapeInference(2**31 - 1, True, False, 0)
+        inference._preprocess(model)
+        complete = False
+        while inference.run_:
+            complete = inference._infer_impl()
+        inference._update_output_from_vi()
+        if not complete:
+            raise ValueError("not every shape could be inferred")
+        return inference.out_mp_
 
 
 def constant_names(graph: onnx.GraphProto) -> set[str]:
@@ -142,7 +156,8 @@ def constant_names(graph: onnx.GraphProto) -> set[str]:
     return names | {node.output[0] for node in graph.node if node.op_type == "Constant"}
 
 
-def _tensors(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
+def tensors_of(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
+    """Yield a model's initializers and constants, those of subgraphs included."""
     yield from model.graph.initializer
     for node in nodes_of(model.graph):
         for attribute in node.attribute:
@@ -154,7 +169,7 @@ def _tensors(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
 def _external_files(model: onnx.ModelProto) -> list[str]:
     files = {
         entry.value: None
-        for tensor in _tensors(model)
+        for tensor in tensors_of(model)
         if uses_external_data(tensor)
         for entry in tensor.external_data
         if entry.key == "location"
@@ -163,7 +178,7 @@ def _external_files(model: onnx.ModelProto) -> list[str]:
 
 
 def _point_external_data(model: onnx.ModelProto, renamed: Mapping[str, Any]) -> None:
-    for tensor in _tensors(model):
+    for tensor in tensors_of(model):
         for entry in tensor.external_data:
             if entry.key == "location":
                 entry.value = renamed.get(entry.value, entry.value)

@@ -1,0 +1,100 @@
+"""Graphs that any tool may have made: what must hold before anything is done with one."""
+
+from __future__ import annotations
+
+import math
+import mmap
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto
+from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+
+from retort.errors import InputError
+from retort.graphs.onnx_file import nodes_of, tensors_of
+from retort.json_files import refuse_lfs_pointer
+
+QUANTIZED_OPERATORS = frozenset(
+    {
+        "BitLinear", "ConvInteger", "DequantizeLinear", "DynamicQuantizeLSTM",
+        "DynamicQuantizeLinear", "DynamicQuantizeMatMul", "GatherBlockQuantized", "MatMulBnb4",
+        "MatMulInteger", "MatMulIntegerToFloat", "MatMulNBits", "QAttention",
+        "QEmbedLayerNormalization", "QGemm", "QLinearConv", "QLinearMatMul",
+        "QOrderedMatMul", "QuantizeLinear",
+    }
+)  # fmt: skip
+HALVES = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """Read a graph without its external data.
+
+    Raises:
+        InputError: If there is no such file, or it is not ONNX.
+    """
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give an .onnx file")
+    refuse_lfs_pointer(path)
+    model = onnx.ModelProto()
+    try:
+        # Mapped, not read: with its weights inside, a graph need not be in memory twice.
+        with (
+            path.open("rb") as stream,
+            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+            memoryview(mapped) as content,
+        ):
+            model.ParseFromString(content)
+    except (DecodeError, ValueError) as error:  # an empty file cannot be mapped
+        raise InputError(f"{path}: not an ONNX file, or cut short; make it again") from error
+    if not (model.ir_version and model.opset_import and model.graph.node):
+        raise InputError(f"{path}: not an ONNX file, or one without nodes; make it again")
+    return model
+
+
+def read_whole_graph(path: Path) -> onnx.ModelProto:
+    """Read a graph without its external data, which must be there.
+
+    Raises:
+        InputError: If the graph cannot be read, or external data is missing or cut short.
+    """
+    model = read_graph(path)
+    for name, needed in external_data(model).items():
+        file = path.parent / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise InputError(f"{path}: its external data {name} leads out of its folder")
+        if not file.is_file():
+            raise InputError(f"{path}: its external data {name} is missing; put it beside the file")
+        if file.stat().st_size < needed:
+            raise InputError(f"{path}: its external data {name} is cut short; copy it again")
+    return model
+
+
+def external_data(model: onnx.ModelProto) -> Mapping[str, int]:
+    """Return the names of a graph's external data files, and how many bytes each must have."""
+    needed: dict[str, int] = {}
+    for tensor in tensors_of(model):
+        if uses_external_data(tensor):
+            info = ExternalDataInfo(tensor)
+            length = info.length or _tensor_bytes(tensor)
+            end = int(info.offset or 0) + int(length)
+            needed[info.location] = max(needed.get(info.location, 0), end)
+    return needed
+
+
+def quantized_by(model: onnx.ModelProto) -> str:
+    """Return what shows that a graph has less than 32 bits: an operator, or "16-bit weights".
+
+    Returns:
+        An empty string for an fp32 graph.
+    """
+    operators = sorted({node.op_type for node in nodes_of(model.graph)} & QUANTIZED_OPERATORS)
+    halves = any(
+        tensor.data_type in HALVES and len(tensor.dims) > 1 for tensor in tensors_of(model)
+    )
+    return operators[0] if operators else "16-bit weights" if halves else ""
+
+
+def _tensor_bytes(tensor: TensorProto) -> int:
+    return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize

@@ -1,0 +1,105 @@
+"""One graph that appears whole or not at all beside files that stay, such as in a finished folder.
+
+A run builds in ``<target>.partial-<pid>`` and renames what is finished; see
+``retort.output.output_folder`` for whole folders.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from retort.artifact import graph_files
+from retort.errors import ConversionError, InputError, RetortError
+from retort.output.exchange import clean_up, partial_path, sync, sync_tree
+from retort.output.folder_lock import folder_lock
+from retort.output.stop_signals import stop_signals_raise, stop_signals_wait
+from retort.output.temporary_files import temporary_files_in
+from retort.talk import DISK_ERRORS
+
+
+@contextmanager
+def output_file(target: Path, *, force: bool, record: Path | None = None) -> Iterator[Path]:
+    """Build a graph beside its place; put it there only when the body ends without an error.
+
+    What stands at the target is never written to, only replaced by a rename: another name of the
+    same bytes (a hard link) keeps them. After an error, Ctrl-C, SIGTERM or SIGHUP all is as it
+    was; what a killed process left is removed by the next run for the same target. A graph with
+    external data is two files: there the old graph is removed first, so that the new data never
+    stand beside the old graph.
+
+    Args:
+        target: The ``.onnx`` file to make, in a folder that exists.
+        force: Whether to replace an existing file.
+        record: A JSON file that the body may write anew, beside the graph under its own name.
+
+    Yields:
+        The path to write the graph to; its folder is empty and may hold temporary files.
+
+    Raises:
+        InputError: The target may not be written, or another run is writing it.
+        ConversionError: The disk is full, or writing is not allowed.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(stop_signals_raise())
+        with stop_signals_wait(), _explaining(target):
+            _refuse_existing(target, force)
+            stack.enter_context(folder_lock(record or target))
+            stack.callback(_clean_up, target)
+            clean_up(target)
+            scratch = partial_path(target)
+            scratch.mkdir()
+        with temporary_files_in(scratch), _explaining(target, only=DISK_ERRORS):
+            yield scratch / target.name
+        with _explaining(target):
+            _refuse_existing(target, force)  # somebody may have made one in the meantime
+            _put_in_place(scratch / target.name, target, record)
+
+
+def _refuse_existing(target: Path, force: bool) -> None:
+    if not target.parent.is_dir():
+        raise InputError(f"{target.parent} is not a folder; make it, or choose another --output")
+    if target.is_dir():
+        raise InputError(f"{target} is a folder; name a file")
+    if os.path.lexists(target) and not force:
+        raise InputError(f"{target} exists; pass --force to replace it")
+
+
+def _put_in_place(new: Path, target: Path, record: Path | None) -> None:
+    graph, *data = graph_files(new)
+    sync_tree(new.parent)
+    with stop_signals_wait():
+        old_data = set(graph_files(target)[1:])
+        if old_data or data:
+            target.unlink(missing_ok=True)
+        for file in data:
+            file.rename(target.with_name(file.name))
+        graph.rename(target)
+        for file in old_data - {target.with_name(file.name) for file in data}:
+            file.unlink()
+        if record is not None and (new.parent / record.name).exists():
+            (new.parent / record.name).rename(record)
+        sync(target.parent)
+
+
+def _clean_up(target: Path) -> None:
+    with stop_signals_wait():
+        clean_up(target)
+
+
+@contextmanager
+def _explaining(target: Path, only: Container[int] | None = None) -> Iterator[None]:
+    try:
+        yield
+    except RetortError:
+        raise
+    except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        reason = error.strerror or str(error)
+        where = f" ({error.filename})" if error.filename else ""
+        raise ConversionError(
+            f"could not write {target}: {reason}{where}; check the space and the permissions there"
+        ) from error

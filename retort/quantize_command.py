@@ -1,0 +1,70 @@
+"""``retort quantize``: one graph file in 8 or 16 bits."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+from retort.arguments import PRECISIONS, OptimizeArguments
+
+SUFFIXES = {"QInt8": "int8", "QUInt8": "uint8", "Float16": "fp16"}  # as transformers.js has them
+_HELP = {field.name: field.metadata["help"] for field in fields(OptimizeArguments)}
+_TARGETS = get_args(get_type_hints(OptimizeArguments)["target"])
+
+QUANTIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "file": {"type": Path, "metavar": "FILE", "help": "an fp32 .onnx file, or a folder with one"},
+    "--dtype": {"choices": PRECISIONS, "default": "QInt8", "help": "the precision; QInt8 if unset"},
+    "--output": {
+        "type": Path,
+        "metavar": "FILE",
+        "help": "the file to write; if unset <name>_int8.onnx, <name>_uint8.onnx or "
+        "<name>_fp16.onnx beside FILE",
+    },
+    "--per_channel": {"action": "store_true", "default": True, "help": _HELP["per_channel"]},
+    "--no_per_channel": {
+        "action": "store_false",
+        "dest": "per_channel",
+        "help": "8-bit: one scale for a whole weight",
+    },
+    "--reduce_range": {"action": "store_const", "const": True, "help": _HELP["reduce_range"]},
+    "--no_reduce_range": {
+        "action": "store_const",
+        "const": False,
+        "dest": "reduce_range",
+        "help": "8-bit: 8-bit weights on every target",
+    },
+    "--target": {"choices": _TARGETS, "default": "auto", "help": _HELP["target"]},
+    "--skip_shape_inference": {
+        "action": "store_true",
+        "help": "leave symbolic shape inference out, for graphs on which it fails",
+    },
+    "--force": {"action": "store_true", "help": "replace an existing file"},
+}
+
+
+def quantize(options: argparse.Namespace) -> Iterator[str]:
+    """Write a graph, portable or fused, in 8 or 16 bits beside it.
+
+    Raises:
+        InputError: If the graph cannot be used, or the output not be written.
+        ConversionError: If it cannot be quantized.
+    """
+    from retort.found_file import graph_at
+    from retort.quantize_file import quantize_file
+    from retort.stages.quantize import quantize_settings
+
+    graph = graph_at(options.file)
+    settings = quantize_settings(
+        OptimizeArguments(
+            per_channel=options.per_channel,
+            reduce_range=options.reduce_range,
+            target=options.target,
+            skip_shape_inference=options.skip_shape_inference,
+        ),
+        options.dtype,
+    )
+    output = options.output or graph.with_name(f"{graph.stem}_{SUFFIXES[options.dtype]}.onnx")
+    yield str(quantize_file(graph, settings, output, force=options.force))
