@@ -3,12 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Distance:
+    """How far a graph is from PyTorch on one text, as ``--verify`` tells it.
+
+    Attributes:
+        name: What is measured.
+        value: The figure.
+        limit: What an fp32 file must not exceed.
+    """
+
+    name: str
+    value: float
+    limit: float
 
 
 def row_cosines(expected: Array, actual: Array) -> npt.NDArray[np.float64]:

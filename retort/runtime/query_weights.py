@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from retort.runtime.sparse_vectors import Ids, SparseVector
 from retort.runtime.windows import text_positions
 
 WEIGHTS_FILE = "query_weights.json"
+UNLIMITED = 2**31
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,8 @@ class QueryWeights:
     """The table of ``query_weights.json``: sentence-transformers' ``SparseStaticEmbedding``.
 
     The file holds ``weights``, a number for each token that has one; ``max_length``, the most
-    tokens of a query, no special ones being added; and ``default_route``, ``query`` where a text
-    of no declared side is looked up too.
+    tokens of a query, to which no special ones are added, or null; and ``default_route``, which is
+    ``query`` where a text of no declared side is looked up too.
 
     Attributes:
         tokenizer: Cuts queries at their length.
@@ -46,15 +48,18 @@ class QueryWeights:
             documents: Its tokenizer for documents.
 
         Raises:
-            InputError: The file says no weights, or those of unknown tokens.
+            InputError: The file says no weights, or those of unknown tokens, or a wrong length.
         """
         content = folder.mapping(WEIGHTS_FILE)
-        length = content.get("max_length") or documents.max_length
-        # The tokenizer counts special tokens in, which are left out of queries afterwards.
-        room = None if length is None else length + documents.special_count
+        path = folder.path / WEIGHTS_FILE
+        said = content.get("max_length")
+        length = UNLIMITED if said is None else said
+        if not isinstance(length, int) or length < 1:
+            raise InputError(f"{path}: max_length is {length!r}: convert the checkpoint again")
         return cls(
-            tokenizer=SparseTokenizer(folder, room),
-            weights=_table(folder.path / WEIGHTS_FILE, content.get("weights"), documents.ids),
+            # The tokenizer counts special tokens in, which are left out of queries afterwards.
+            tokenizer=SparseTokenizer(folder, length + documents.special_count),
+            weights=_table(path, content.get("weights"), documents),
             is_default=content.get("default_route") == "query",
         )
 
@@ -71,18 +76,24 @@ class QueryWeights:
         return SparseVector.of_pairs(distinct, self.weights[distinct])
 
 
-def _table(path: Path, said: Any, ids: Mapping[str, int]) -> Floats:
+def _table(path: Path, said: Any, tokenizer: SparseTokenizer) -> Floats:
     if not isinstance(said, Mapping):
         raise InputError(f"{path} holds no weights by token: convert the checkpoint again")
-    unknown = [token for token in said if token not in ids]
+    unknown = [token for token in said if token not in tokenizer.ids]
     if unknown:
         raise InputError(
             f"{path} weighs {unknown[0]!r}, which is no token of tokenizer.json: convert the "
             "checkpoint again"
         )
-    table = np.zeros(1 + max(ids.values()), dtype=np.float32)
-    try:
-        table[[ids[token] for token in said]] = list(said.values())
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: a weight is no number ({error}): convert again") from error
+    unusable = [token for token, weight in said.items() if not _is_number(weight)]
+    if unusable:
+        raise InputError(
+            f"{path}: the weight of {unusable[0]!r} is no number: convert the checkpoint again"
+        )
+    table = np.zeros(tokenizer.dimension, dtype=np.float32)
+    table[[tokenizer.ids[token] for token in said]] = list(said.values())
     return table
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)

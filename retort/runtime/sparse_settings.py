@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,7 @@ from retort.runtime.pooling import Floats
 from retort.runtime.sentence_modules import TRANSFORMER_CONFIGS
 
 POOLING = "SpladePooling"
-TRANSFORMER = "MLMTransformer"
+ROUTER = "Router"
 ROUTER_FILE = "router_config.json"
 STRATEGIES = ("max", "sum")
 ACTIVATIONS = ("relu", "log1p_relu")
@@ -76,11 +75,10 @@ class SparseSettings:
         Raises:
             InputError: The pooling is not one of SPLADE's.
         """
-        places = _modules(folder)
-        inside = [f"{places[TRANSFORMER]}/{TRANSFORMER_CONFIGS[0]}"] if TRANSFORMER in places else []
-        transformer = folder.mapping(*TRANSFORMER_CONFIGS, *inside)
+        place = _pooling_place(folder)
+        transformer = folder.mapping(*TRANSFORMER_CONFIGS)
         return cls(
-            pooling=_pooling(folder, places[POOLING]) if POOLING in places else SpladePooling(),
+            pooling=SpladePooling() if place is None else _pooling(folder, place),
             max_length=transformer.get("max_seq_length"),
             do_lower_case=bool(transformer.get("do_lower_case", False)),
         )
@@ -88,7 +86,7 @@ class SparseSettings:
 
 def has_splade_pooling(folder: Folder) -> bool:
     """Return whether the folder's modules, or its Router's document side, pool as SPLADE does."""
-    return POOLING in _modules(folder)
+    return _pooling_place(folder) is not None
 
 
 def has_own_queries(folder: Folder) -> bool:
@@ -97,27 +95,34 @@ def has_own_queries(folder: Folder) -> bool:
     return "query" in routes and routes["query"] != routes.get("document")
 
 
-def _modules(folder: Folder) -> Mapping[str, str]:
-    """Return the paths of the document side's modules, by class name."""
-    router = folder.mapping(ROUTER_FILE)
-    if router:
-        names = router.get("structure", {}).get("document", [])
-        types = {name: router.get("types", {}).get(name, "") for name in names}
-    else:
-        path = folder.path / "modules.json"
-        entries = read_json(path) if path.is_file() else []
-        types = {str(entry["path"]): str(entry["type"]) for entry in entries}
-    return {kind.rpartition(".")[2]: place for place, kind in types.items()}
+def _pooling_place(folder: Folder) -> str | None:
+    """Return the path of the documents' pooling in the folder; None: there is none."""
+    path = folder.path / "modules.json"
+    entries = read_json(path) if path.is_file() else []
+    modules = {_name(entry["type"]): str(entry["path"]) for entry in entries}
+    if ROUTER in modules:
+        router = folder.mapping(ROUTER_FILE)
+        places = router.get("structure", {}).get("document", [])
+        # A module's name in a Router is its path.
+        modules = {_name(router.get("types", {}).get(place)): str(place) for place in places}
+    return modules.get(POOLING)
+
+
+def _name(kind: object) -> str:
+    return str(kind).rpartition(".")[2]
 
 
 def _pooling(folder: Folder, place: str) -> SpladePooling:
+    path = folder.path / place / "config.json"
+    if not path.is_file():
+        raise InputError(f"{path} is missing: copy it from the checkpoint")
     config = folder.mapping(f"{place}/config.json")
     pooling = SpladePooling(
         config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
     )
     if pooling.strategy not in STRATEGIES or pooling.activation not in ACTIVATIONS:
         raise InputError(
-            f"{folder.path / place / 'config.json'}: no {pooling.strategy} of {pooling.activation} "
+            f"{path}: no {pooling.strategy} of {pooling.activation} "
             f"is known, but {' or '.join(STRATEGIES)} of {' or '.join(ACTIVATIONS)}: correct it"
         )
     return pooling

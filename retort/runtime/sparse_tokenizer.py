@@ -62,8 +62,29 @@ class SparseTokenizer(TextTokenizer):
         return dict(self._tokenizer.get_vocab(with_added_tokens=True))
 
     @cached_property
-    def tokens(self) -> dict[int, str]:
-        """The token of every id."""
+    def dimension(self) -> int:
+        """The least vocabulary that has every token."""
+        return 1 + max(self.ids.values())
+
+    def term(self, index: int) -> str:
+        """Return the token of an id; models have more ids than their tokenizer: ``#30600``."""
+        return self._tokens.get(index, f"#{index}")
+
+    def term_id(self, term: str) -> int:
+        """Return the id that :meth:`term` names so.
+
+        Raises:
+            InputError: There is none.
+        """
+        known = self.ids.get(term)
+        if known is not None:
+            return known
+        if not (term.startswith("#") and term[1:].isdecimal()):
+            raise InputError(f"the vocabulary has no term {term!r}: encode with this model")
+        return int(term[1:])
+
+    @cached_property
+    def _tokens(self) -> dict[int, str]:
         return {index: token for token, index in self.ids.items()}
 
     @property

@@ -10,9 +10,9 @@ from retort.errors import InputError
 from retort.json_files import read_json, read_object, refuse_lfs_pointer
 from retort.source.checkpoint_layout import (
     TOKENIZERS,
+    all_modules,
     backbone_folder,
     metadata_files,
-    modules,
     names_in,
     parts_of,
 )
@@ -55,7 +55,7 @@ def check_modules(folder: Path) -> None:
     Raises:
         InputError: If a module's folder is missing or empty.
     """
-    for module in modules(folder):
+    for module in all_modules(folder):
         # Normalize has nothing to save, and git keeps no empty folder.
         if module.type.endswith(".Normalize") or names_in(folder, [module.path]):
             continue

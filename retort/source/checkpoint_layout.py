@@ -9,7 +9,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from retort.errors import InputError
-from retort.json_files import read_json
+from retort.json_files import read_json, read_object
+
+ROUTER_FILE = "router_config.json"
 
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "vocab.json", "bpe.codes", "*.tiktoken", "*.model")
 
@@ -20,6 +22,7 @@ METADATA = (
     *TOKENIZERS,
     *("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "merges.txt"),
     *("config.json", "modules.json", "sentence_*_config.json", "config_sentence_transformers.json"),
+    ROUTER_FILE,
     *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
     *("chat_template.json", "*.jinja", "artifact.metadata", "adapter_config.json"),
     *("label*.json", "label*.txt", "id2label.json", "verify_texts.txt"),
@@ -34,6 +37,25 @@ class Module:
 
     type: str
     path: str
+
+
+@dataclass(frozen=True)
+class Router:
+    """A module of sentence-transformers that sends queries and documents different ways.
+
+    Attributes:
+        modules: All its modules, by the ids that its configuration gives them.
+        routes: The ids of each route's modules, in order.
+        default: The route of a text that is neither called a query nor a document.
+    """
+
+    modules: Mapping[str, Module]
+    routes: Mapping[str, tuple[str, ...]]
+    default: str
+
+    def route(self, name: str) -> tuple[Module, ...]:
+        """Return the modules that ``query`` or ``document`` texts go through."""
+        return tuple(self.modules[key] for key in self.routes.get(name, ()))
 
 
 def modules(folder: Path) -> tuple[Module, ...]:
@@ -62,13 +84,55 @@ def _module(path: Path, entry: Any) -> Module:
     return Module(kind, "" if place == PurePosixPath() else str(place))
 
 
-def backbone_folder(folder: Path) -> Path:
-    """Return where the transformer's ``config.json`` lies: the first module's folder, or the root.
+def router(folder: Path) -> Router | None:
+    """Return the Router that a checkpoint begins with, if it does.
 
     Raises:
-        InputError: If ``modules.json`` is damaged.
+        InputError: If ``modules.json`` or ``router_config.json`` is damaged.
     """
     entries = modules(folder)
+    if not entries or not entries[0].type.endswith(".Router"):
+        return None
+    path = folder / entries[0].path / ROUTER_FILE
+    content = read_object(path)
+    types, routes = content.get("types"), content.get("structure")
+    if entries[0].path or not isinstance(types, dict) or not isinstance(routes, dict):
+        raise InputError(f"{path}: not as sentence-transformers saves it; save the model again")
+    found = {key: _module(path, {"type": kind, "path": key}) for key, kind in types.items()}
+    for keys in routes.values():
+        if not isinstance(keys, list) or not all(isinstance(k, str) and k in found for k in keys):
+            raise InputError(f"{path}: a route names unknown modules; save the model again")
+    default = (content.get("parameters") or {}).get("default_route") or next(iter(routes), "")
+    return Router(found, {name: tuple(keys) for name, keys in routes.items()}, default)
+
+
+def all_modules(folder: Path) -> tuple[Module, ...]:
+    """Return the modules of a checkpoint, a Router's instead of the Router itself.
+
+    Raises:
+        InputError: If ``modules.json`` or ``router_config.json`` is damaged.
+    """
+    first = router(folder)
+    return (*first.modules.values(), *modules(folder)[1:]) if first else modules(folder)
+
+
+def document_modules(folder: Path) -> tuple[Module, ...]:
+    """Return the modules that a document goes through, whatever a Router does with queries.
+
+    Raises:
+        InputError: If ``modules.json`` or ``router_config.json`` is damaged.
+    """
+    first = router(folder)
+    return (*first.route("document"), *modules(folder)[1:]) if first else modules(folder)
+
+
+def backbone_folder(folder: Path) -> Path:
+    """Return where the transformer's ``config.json`` lies: a document's first module, or the root.
+
+    Raises:
+        InputError: If ``modules.json`` or ``router_config.json`` is damaged.
+    """
+    entries = document_modules(folder)
     return folder / entries[0].path if entries else folder
 
 
@@ -76,9 +140,9 @@ def parts_of(folder: Path) -> tuple[str, ...]:
     """Return the folders that make up a checkpoint, relative to it; the root is ``""``.
 
     Raises:
-        InputError: If ``modules.json`` is damaged.
+        InputError: If ``modules.json`` or ``router_config.json`` is damaged.
     """
-    return tuple(dict.fromkeys(["", *(module.path for module in modules(folder))]))
+    return tuple(dict.fromkeys(["", *(module.path for module in all_modules(folder))]))
 
 
 def part_of(name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from retort.errors import InputError
 from retort.json_files import read_object
-from retort.source.checkpoint_layout import backbone_folder, modules
+from retort.source.checkpoint_layout import all_modules, backbone_folder
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ def check_remote_code(folder: Path, where: str, *, trust_remote_code: bool) -> N
 
 
 def _module_code(folder: Path) -> Iterator[str]:
-    for module in modules(folder):
+    for module in all_modules(folder):
         if not module.type.startswith(LIBRARIES):
             yield module.type
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from retort.errors import InputError
 from retort.json_files import read_object, refuse_lfs_pointer
-from retort.source.checkpoint_layout import backbone_folder, modules, part_of
+from retort.source.checkpoint_layout import all_modules, backbone_folder, part_of
 
 SAFETENSORS = "model.safetensors"
 PICKLE = "pytorch_model.bin"
@@ -39,7 +39,7 @@ def weight_files(folder: Path, names: Collection[str], *, allow_pickle: bool) ->
     chosen: list[str] = []
     backbone = backbone_folder(folder)
     # Where modules have folders of their own, weights in the root belong to none of them.
-    parts = [module.path for module in modules(folder)] or [""]
+    parts = [module.path for module in all_modules(folder)] or [""]
     for part in dict.fromkeys(parts):
         found = _weights_of(folder, names, part, allow_pickle=allow_pickle)
         if not found and folder / part == backbone:

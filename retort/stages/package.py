@@ -7,14 +7,14 @@ import shutil
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from retort import __version__
 from retort.artifact import Artifact, Checkpoint, graph_files
 from retort.graphs.onnx_file import settle_header
-from retort.json_files import read_json, write_json
+from retort.json_files import read_json, read_object, write_json
 from retort.output.output_folder import link_or_copy
-from retort.source.checkpoint_layout import LICENCES, modules
+from retort.source.checkpoint_layout import LICENCES, ROUTER_FILE, Module, Router, modules, router
 from retort.tokenizer_files import settle_tokenizer
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 TOKENIZER_FILES = (
     "added_tokens.json", "chat_template.jinja", "merges.txt", "special_tokens_map.json",
     "tokenizer.json", "tokenizer_config.json", "vocab.json", "vocab.txt", "*.model",
+)  # fmt: skip
+PROCESSOR_FILES = (
+    "preprocessor_config.json", "processor_config.json", "chat_template.json",
+    "video_preprocessor_config.json",
 )  # fmt: skip
 CARRIED_FILES = (
     "config_sentence_transformers.json", "id2label.json", "label2id.json", "verify_texts.txt",
@@ -97,7 +101,7 @@ def package(
         ConversionError: If the checkpoint's tokenizer cannot be written as ``tokenizer.json``.
     """
     made = {name: file for name, file in links.items() if _link(folder / file, folder / name)}
-    _copy_matching(checkpoint.backbone, TOKENIZER_FILES, folder)
+    _copy_matching(checkpoint.backbone, (*TOKENIZER_FILES, *PROCESSOR_FILES), folder)
     _copy_matching(checkpoint.folder, CARRIED_FILES, folder)
     if checkpoint.trust_remote_code:
         _copy_matching(checkpoint.backbone, ("*.py",), folder)
@@ -136,18 +140,35 @@ def _copy_sentence_modules(checkpoint: Checkpoint, folder: Path) -> None:
     path = checkpoint.folder / "modules.json"
     if not path.is_file():
         return
-    entries = []
+    entries: list[dict[str, Any]] = []
+    routed = router(checkpoint.folder)
     for entry, module in zip(read_json(path), modules(checkpoint.folder), strict=True):
-        source = checkpoint.folder / module.path
-        if module.path == checkpoint.subfolder:
-            # The backbone's files stand at the root of the new folder.
-            entries.append({**entry, "path": ""})
-            continue
-        entries.append({**entry, "path": module.path})
-        if source.is_dir():
-            shutil.copytree(source, folder / module.path, copy_function=shutil.copyfile)
+        is_router = routed is not None and not entries  # it has no files but its configuration
+        place = "" if is_router else _copy_module(checkpoint, module, folder)
+        entries.append({**entry, "path": place})
     write_json(folder / "modules.json", entries)
+    if routed is not None:
+        _copy_router(checkpoint, routed, folder)
     _copy_matching(checkpoint.backbone, ("sentence_*_config.json",), folder)
+
+
+def _copy_module(checkpoint: Checkpoint, module: Module, folder: Path) -> str:
+    """Copy a module's files and return their folder; the backbone's stand at the root."""
+    if module.path == checkpoint.subfolder:
+        return ""
+    source = checkpoint.folder / module.path
+    if source.is_dir():
+        shutil.copytree(source, folder / module.path, copy_function=shutil.copyfile)
+    return module.path
+
+
+def _copy_router(checkpoint: Checkpoint, routed: Router, folder: Path) -> None:
+    # A module's id is its folder, so the backbone's changes with it.
+    ids = {key: _copy_module(checkpoint, m, folder) for key, m in routed.modules.items()}
+    content = read_object(checkpoint.folder / ROUTER_FILE)
+    types = {ids[key]: module.type for key, module in routed.modules.items()}
+    routes = {name: [ids[key] for key in keys] for name, keys in routed.routes.items()}
+    write_json(folder / ROUTER_FILE, {**content, "types": types, "structure": routes})
 
 
 def _write_config(

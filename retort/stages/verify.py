@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from retort.errors import FidelityError
 from retort.runtime import load
 from retort.runtime.folder import Folder
 from retort.runtime.graph import SUPPLIED_INPUTS
@@ -14,6 +15,8 @@ from retort.talk import third_party_quiet
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily, Reference
     from retort.artifact import Checkpoint
+    from retort.fidelity import Distance
+    from retort.runtime.loading import Model
 
 EXAMPLES_FILE = "verify_texts.txt"
 NOTHING = ("nothing found",)
@@ -52,6 +55,8 @@ def verify(
     family: ModelFamily,
     reference: Reference,
     texts: Sequence[str],
+    *,
+    exact: Collection[str] = (),
 ) -> tuple[str, ...]:
     """Return lines that tell what the files answer to each text.
 
@@ -64,6 +69,10 @@ def verify(
         family: Words the answers.
         reference: The PyTorch model.
         texts: The texts to run.
+        exact: Those files that must be as near to PyTorch as the family says: the fp32 ones.
+
+    Raises:
+        FidelityError: If one of them is not.
     """
     with third_party_quiet():
         models = {file: load(folder, file) for file in files}
@@ -77,7 +86,33 @@ def verify(
                 by_answer.setdefault(tuple(family.answers(model, text)), []).append(file)
             lines.append(text)
             lines.extend(_told(by_answer, tuple(family.answers(original, text))))
+            distances = _distances(models, family, reference, text)
+            _require_near(distances, exact, text)
+            lines.extend(f"  {file}: {d.name} {d.value:.2g}" for file, d in distances.items())
     return tuple(lines)
+
+
+def _distances(
+    models: Mapping[str, Model], family: ModelFamily, reference: Reference, text: str
+) -> dict[str, Distance]:
+    """Return how far each file is from the PyTorch model, if the family measures that."""
+    inputs = reference.tokenize([text], "right")
+    expected = reference.run(inputs)
+    distances = {}
+    for file, model in models.items():
+        actual = {name: model.graph.run(inputs, name) for name in expected}
+        if distance := family.distance(expected, actual):
+            distances[file] = distance
+    return distances
+
+
+def _require_near(distances: Mapping[str, Distance], exact: Collection[str], text: str) -> None:
+    for file, distance in distances.items():
+        if file in exact and not distance.value <= distance.limit:
+            raise FidelityError(
+                f"{file}: {distance.name} is {distance.value:.2g} for {text!r}, more than "
+                f"{distance.limit:g}; no folder was written"
+            )
 
 
 def _told(
