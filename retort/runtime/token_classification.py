@@ -11,9 +11,11 @@ import numpy.typing as npt
 from tokenizers import Encoding
 
 from retort.errors import InputError
+from retort.runtime.activations import softmax
 from retort.runtime.batching import check_texts, sorted_batches
 from retort.runtime.folder import Folder
 from retort.runtime.graph import Graph
+from retort.runtime.labels import check_width, label_names
 from retort.runtime.spans import AGGREGATIONS, Entity, TaggedWord, TagScheme, tag_words
 from retort.runtime.tokenizer import TextTokenizer
 from retort.runtime.windows import merge_offsets, merge_windows, text_positions
@@ -66,7 +68,7 @@ class TokenClassificationModel:
 
     def __init__(self, folder: Folder, graph: Graph) -> None:
         self.graph = graph
-        self.labels = _labels(folder)
+        self.labels = label_names(folder)
         self._scheme = TagScheme(self.labels)
         self._tokenizer = TextTokenizer(folder, overlap=WINDOW_OVERLAP)
 
@@ -189,20 +191,13 @@ class TokenClassificationModel:
         for batch in sorted_batches(lengths, batch_size, show_progress=False):
             feeds = self._tokenizer.arrays([flat[index] for index in batch])
             logits = self.graph.run(feeds, LOGITS_OUTPUT)
-            self._check_width(logits.shape[-1])
+            check_width(self.graph, logits.shape[-1], self.labels)
             for row, index in enumerate(batch):
                 tokens = self._tokenizer.place(lengths[index], logits.shape[1])
-                results[index] = _softmax(logits[row, tokens][text_positions(flat[index])])
+                results[index] = softmax(logits[row, tokens][text_positions(flat[index])])
         ordered = iter(range(len(flat)))
         step = self._tokenizer.step or 0
         return [merge_windows([results[next(ordered)] for _ in own], step) for own in windows]
-
-    def _check_width(self, width: int) -> None:
-        if width != len(self.labels):
-            raise InputError(
-                f"{self.graph.path} gives {width} logits, but config.json names "
-                f"{len(self.labels)} labels: they are of different checkpoints"
-            )
 
 
 def _sources(texts: Sequence[str | Sequence[str]]) -> list[_Source]:
@@ -217,18 +212,3 @@ def _sources(texts: Sequence[str | Sequence[str]]) -> list[_Source]:
             words = check_texts(text, f"text {index}, word")
             sources.append(_Source(" ".join(words), tuple(given_spans(words))))
     return sources
-
-
-def _labels(folder: Folder) -> tuple[str, ...]:
-    names = folder.mapping("config.json").get("id2label")
-    if not isinstance(names, dict) or not all(str(index) in names for index in range(len(names))):
-        raise InputError(
-            f"{folder.path}/config.json has no id2label that names the labels 0, 1, 2, …: "
-            "convert the checkpoint again"
-        )
-    return tuple(str(names[str(index)]) for index in range(len(names)))
-
-
-def _softmax(logits: Floats) -> Floats:
-    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=-1, keepdims=True), dtype=np.float32)

@@ -63,8 +63,10 @@ class TextTokenizer:
             side = "right" if overlap else config.get("truncation_side", "right")
             self._tokenizer.enable_truncation(self.max_length, stride=repeated, direction=side)
 
-    def encode(self, texts: Sequence[str]) -> list[Encoding]:
-        """Tokenize texts, special tokens added, at most ``max_length`` tokens each.
+    def encode(self, texts: Sequence[str | tuple[str, str]]) -> list[Encoding]:
+        """Tokenize texts or pairs, special tokens added, at most ``max_length`` tokens each.
+
+        Of a pair that is too long, the longer text is cut first.
 
         Raises:
             InputError: A text is not valid Unicode.
