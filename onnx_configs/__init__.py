@@ -14,8 +14,8 @@ from retort.errors import InputError
 
 @cache
 def families() -> dict[str, ModelFamily]:
-    """Return every family by name: the ``FAMILY`` of each file here but ``base.py``."""
-    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+    """Return every family by name: the ``FAMILY`` of each file here but the bases."""
+    names = sorted(m.name for m in pkgutil.iter_modules(__path__) if not m.name.endswith("base"))
     modules = [importlib.import_module(f"{__name__}.{name}") for name in names]
     return {name: module.FAMILY for name, module in zip(names, modules, strict=True)}
 

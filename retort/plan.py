@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from retort.arguments import ConversionArguments, Layout
 from retort.artifact import Artifact, Checkpoint
+from retort.errors import InputError
 from retort.output.output_folder import target_folder
 from retort.stages.export import check_device
 from retort.stages.quantize import QuantizeSettings, choose_source, quantize_settings
@@ -17,6 +18,7 @@ from retort.stages.quantize import QuantizeSettings, choose_source, quantize_set
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily
 
+MAIN = "model"
 PORTABLE = "fp32"
 OPTIMIZED = "optimized"
 TRANSFORMERS_JS_NAMES = {
@@ -35,7 +37,8 @@ class Plan:
         checkpoint: The source.
         family: The model family.
         target: The folder that will be written.
-        files: Graph files by variant: ``fp32``, ``optimized`` and the precisions.
+        graphs: For each graph, by its stem, the files by variant: ``fp32``, ``optimized`` and the
+            precisions. All families but the visual ones have one, ``model``.
         links: Further names of the same bytes.
         quantize: The settings of each precision.
         optimize: The fusion level.
@@ -45,16 +48,25 @@ class Plan:
     checkpoint: Checkpoint
     family: ModelFamily
     target: Path
-    files: Mapping[str, str]
+    graphs: Mapping[str, Mapping[str, str]]
     links: Mapping[str, str]
     quantize: tuple[QuantizeSettings, ...]
     optimize: int
     promises_level: bool = False
 
     @property
+    def files(self) -> dict[str, str]:
+        """Graph files by variant; of further graphs, by stem and variant."""
+        return {
+            variant if stem == MAIN else f"{stem} {variant}": file
+            for stem, files in self.graphs.items()
+            for variant, file in files.items()
+        }
+
+    @property
     def vocabulary(self) -> int:
         """The number of token ids, for random inputs."""
-        return int(self.checkpoint.config.get("vocab_size") or 2)
+        return self.family.vocabulary(self.checkpoint)
 
     def quantize_from(
         self, optimized: Artifact | None, portable: Artifact, settings: QuantizeSettings
@@ -87,19 +99,23 @@ def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: Mo
     """Return what the arguments mean for a checkpoint of a family.
 
     Raises:
-        InputError: If the family refuses an option, or the name leads out of the output's parent.
+        InputError: If the family refuses an option, or no folder can have the output's name.
     """
     check_device(arguments.device)
     family.check(checkpoint, arguments)
     family.check_architecture(checkpoint)
     layout = arguments.layout or family.layout
-    files = file_names(arguments, layout)
+    graphs = {stem: file_names(arguments, layout, stem) for stem in family.graphs(arguments)}
     return Plan(
         checkpoint=checkpoint,
         family=family,
         target=_target(arguments, checkpoint),
-        files=files,
-        links=link_names(arguments, files, layout),
+        graphs=graphs,
+        links={
+            link: file
+            for stem, files in graphs.items()
+            for link, file in link_names(arguments, files, layout, stem).items()
+        },
         quantize=tuple(quantize_settings(arguments, name) for name in arguments.quantize),
         optimize=arguments.optimize,
         promises_level=arguments.file_naming == "opt_level",
@@ -114,12 +130,19 @@ def needs_portable(precision: str, skip_shape_inference: bool) -> bool:
 def _target(arguments: ConversionArguments, checkpoint: Checkpoint) -> Path:
     if arguments.output_dir is None:
         return target_folder(Path(arguments.output_parent_dir), checkpoint.name)
-    folder = Path(os.path.abspath(arguments.output_dir))  # noqa: PTH100 (drops ".." as shells do)
-    return target_folder(folder.parent, folder.name)
+    given = Path(arguments.output_dir)
+    if given.name in ("", ".."):
+        given = Path(os.path.realpath(given))
+    if not arguments.output_dir or not given.name:
+        raise InputError(f"--output_dir {arguments.output_dir!r} names no folder; choose another")
+    # Where the system finds it behind links and ".."; but a link at its end stays, to be refused.
+    return target_folder(Path(os.path.realpath(given.parent)), given.name)
 
 
-def file_names(arguments: ConversionArguments, layout: Layout = "onnx") -> dict[str, str]:
-    """Return the name of each graph file by variant, the portable one first."""
+def file_names(
+    arguments: ConversionArguments, layout: Layout = "onnx", stem: str = MAIN
+) -> dict[str, str]:
+    """Return the name of each file of a graph by variant, the portable one first."""
     level, by_level = arguments.optimize, arguments.file_naming == "opt_level"
     files = {PORTABLE: "onnx/model.onnx"}
     if level:
@@ -132,19 +155,22 @@ def file_names(arguments: ConversionArguments, layout: Layout = "onnx") -> dict[
             files[precision] = DEFAULT_8_BIT_NAME
         else:
             files[precision] = TRANSFORMERS_JS_NAMES[precision]
-    if layout == "root":
-        return {variant: _in_root(file) for variant, file in files.items()}
-    return files
+    place = _in_root if layout == "root" else str
+    return {variant: _named(place(file), stem) for variant, file in files.items()}
 
 
 def link_names(
-    arguments: ConversionArguments, files: Mapping[str, str], layout: Layout = "onnx"
+    arguments: ConversionArguments,
+    files: Mapping[str, str],
+    layout: Layout = "onnx",
+    stem: str = MAIN,
 ) -> dict[str, str]:
     """Return further names of files: transformers.js's int8 or uint8 beside q8, and the root's.
 
     In the root stand the names that next-plaid and text-embeddings-inference ask for there.
     """
-    named = {} if arguments.file_naming == "opt_level" else TRANSFORMERS_JS_NAMES
+    by_level = arguments.file_naming == "opt_level"
+    named = {} if by_level else {k: _named(v, stem) for k, v in TRANSFORMERS_JS_NAMES.items()}
     place = _in_root if layout == "root" else str
     links = {
         place(named[variant]): file
@@ -156,6 +182,10 @@ def link_names(
     shipped = {variant: file for variant, file in files.items() if variant != OPTIMIZED}
     root = {_in_root(named.get(variant, file)): file for variant, file in shipped.items()}
     return {**links, **root}
+
+
+def _named(name: str, stem: str) -> str:
+    return name.replace("model", stem, 1)
 
 
 def _in_root(name: str) -> str:

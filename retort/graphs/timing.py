@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 # A session's threads spin for tens of milliseconds after run() and slow whatever comes next.
 PAUSE_SECONDS = 0.1
@@ -15,11 +16,19 @@ SHAPES = ((1, 32), (8, 128))
 
 
 def token_inputs(session: Any, shape: tuple[int, int], vocabulary: int) -> dict[str, Any]:
-    """Return random int64 ``[batch, sequence]`` tokens without padding, for what a graph takes."""
+    """Return random int64 ``[batch, sequence]`` tokens without padding, and no images."""
     tokens = np.random.default_rng(0).integers(0, vocabulary, shape, dtype=np.int64)
     filled = {"input_ids": tokens, "attention_mask": np.ones(shape, np.int64)}
-    zeros = np.zeros(shape, np.int64)
-    return {value.name: filled.get(value.name, zeros) for value in session.get_inputs()}
+    return {
+        value.name: filled.get(value.name, nothing(value, shape)) for value in session.get_inputs()
+    }
+
+
+def nothing(value: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
+    """Return zeros for an input of a graph; of images, whose number is dynamic, there are none."""
+    sizes = {"batch_size": shape[0], "sequence_length": shape[1]}
+    dimensions = [size if isinstance(size, int) else sizes.get(size, 0) for size in value.shape]
+    return np.zeros(dimensions, np.int64 if "int64" in value.type else np.float32)
 
 
 def fastest_seconds(

@@ -12,7 +12,9 @@ from onnxruntime.capi import onnxruntime_pybind11_state
 
 from retort.errors import InputError
 
-SUPPLIED_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
+IMAGE_INPUTS = frozenset({"pixel_values", "image_grid_thw"})
+SUPPLIED_INPUTS = TEXT_INPUTS | IMAGE_INPUTS
 ERRORS_ONLY = 3
 
 # onnxruntime's exceptions share no base class, and not every release has all of them.
@@ -50,8 +52,8 @@ class Graph:
         metadata: The graph's ``metadata_props``.
 
     Raises:
-        InputError: The graph cannot be read, asks for inputs that a tokenizer does not give, or a
-            provider or the number of threads cannot be used.
+        InputError: The graph cannot be read, asks for inputs that neither texts nor images give,
+            or a provider or the number of threads cannot be used.
     """
 
     def __init__(
@@ -70,18 +72,24 @@ class Graph:
             )
 
     def run(
-        self, feeds: Mapping[str, npt.NDArray[np.int64]], output: str
+        self, feeds: Mapping[str, npt.NDArray[np.int64] | npt.NDArray[np.float32]], output: str
     ) -> npt.NDArray[np.float32]:
         """Return one output of the graph as float32.
 
         Args:
-            feeds: Int64 arrays ``[batch, sequence]`` by input name; those that the graph does not
-                ask for are left out.
+            feeds: The inputs by name, of text int64 ``[batch, sequence]``; those that the graph
+                does not ask for are left out.
             output: The name of the output.
 
         Raises:
-            InputError: onnxruntime could not run the graph on these inputs.
+            InputError: An input is missing, or onnxruntime could not run the graph on these.
         """
+        missing = [name for name in self.inputs if name not in feeds]
+        if missing:
+            raise InputError(
+                f"{self.path} asks for {', '.join(missing)}, which a model of its family has not: "
+                "convert the checkpoint again"
+            )
         asked = {name: feeds[name] for name in self.inputs}
         try:
             (values,) = self._session.run([output], asked)

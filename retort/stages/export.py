@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from retort.arguments import OPSETS
 from retort.artifact import Artifact, Checkpoint
 from retort.errors import ConversionError, InputError
-from retort.graphs.onnx_file import settle_external_data
+from retort.graphs.onnx_file import rewrite_graph, settle_external_data
 from retort.talk import third_party_work
 
 if TYPE_CHECKING:
-    from onnx_configs.base import ModelFamily
+    from onnx_configs.base import GraphRecipe, ModelFamily
     from retort.arguments import ExportArguments
 
 PORTABLE_OPSET = 18
@@ -43,13 +43,11 @@ def export(
     with third_party_work(f"export of {checkpoint.model_id}"):
         from optimum.exporters.onnx.convert import onnx_export_from_model
 
-        from onnx_configs.base import onnx_config
-
         recipe = family.recipe(checkpoint, arguments)
-        config = onnx_config(checkpoint, recipe)
+        config = family.onnx_config(checkpoint, recipe)
         opset = arguments.opset or max(PORTABLE_OPSET, min(config.DEFAULT_ONNX_OPSET, OPSETS[-1]))
         onnx_export_from_model(
-            _load_model(checkpoint, recipe.task, arguments.device),
+            _load_model(checkpoint, recipe, arguments.device),
             output=folder,
             task=recipe.task,
             opset=opset,
@@ -59,17 +57,20 @@ def export(
         )
     path = folder / "model.onnx"
     settle_external_data(path)
+    if recipe.rewrite is not None:
+        rewrite_graph(path, recipe.rewrite)
     settings = {"task": recipe.task, "opset": opset, "outputs": list(recipe.outputs)}
     seconds = time.perf_counter() - started
     return Artifact(path, family.name).after(path, "export", settings, seconds)
 
 
-def _load_model(checkpoint: Checkpoint, task: str, device: str) -> Any:
+def _load_model(checkpoint: Checkpoint, recipe: GraphRecipe, device: str) -> Any:
     """Load the model as fp32; main_export would do the same, but says nothing of lost weights."""
     import torch
     from optimum.exporters.tasks import TasksManager
 
-    kind = TasksManager.get_model_class_for_task(
+    task = recipe.task
+    kind = recipe.model_class or TasksManager.get_model_class_for_task(
         task, framework="pt", model_type=checkpoint.model_type, library="transformers"
     )
     try:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from onnx_configs.base import COUNTED_TOKENS
+from onnx_configs.base import COUNTED_TOKENS, TEXT_INPUTS
 from retort.artifact import Artifact, Checkpoint, graph_bytes
 from retort.errors import FidelityError
 from retort.fidelity import largest_difference
@@ -63,7 +63,7 @@ def cases(reference: Reference, texts: Sequence[str]) -> Iterator[Case]:
         yield Case("batch 1", reference.tokenize([text], "right"))
     longest = _longest(reference, max(texts, key=len))
     yield Case("maximum length", longest)
-    yield Case("length 1", {name: value[:, :1] for name, value in longest.items()})
+    yield Case("length 1", _cut(longest, 1))
 
 
 def _longest(reference: Reference, text: str) -> Tensors:
@@ -73,7 +73,13 @@ def _longest(reference: Reference, text: str) -> Tensors:
         length = inputs["input_ids"].shape[1]
         text += " " + text
         inputs = reference.tokenize([text], "right")
-    return {name: value[:, :LONGEST_CHECKED] for name, value in inputs.items()}
+    return _cut(inputs, LONGEST_CHECKED)
+
+
+def _cut(inputs: Tensors, length: int) -> Tensors:
+    """Return the first tokens of a batch; other inputs, such as images, stay."""
+    by_token = (*TEXT_INPUTS, COUNTED_TOKENS)
+    return {name: v[:, :length] if name in by_token else v for name, v in inputs.items()}
 
 
 def load_reference(
@@ -136,7 +142,8 @@ def _compare(
     for case in planned:
         expected = reference.run(case.inputs)
         for name, session in sessions.items():
-            tally[name].add(family, case, expected, _run(session, case, expected))
+            if _takes(session, case):
+                tally[name].add(family, case, expected, _run(session, case, expected))
     return tally
 
 
@@ -203,6 +210,12 @@ class _Tally:
             worst_case=self.worst_case,
             speed=tuple(speed),
         )
+
+
+def _takes(session: Any, case: Case) -> bool:
+    """Tell whether a graph has inputs for all that a batch holds: a text graph takes no images."""
+    known = {value.name for value in session.get_inputs()}.union(TEXT_INPUTS, [COUNTED_TOKENS])
+    return all(name in known or not value.any() for name, value in case.inputs.items())
 
 
 def _run(session: Any, case: Case, names: Mapping[str, Any]) -> Tensors:

@@ -1,0 +1,1 @@
+"""Rewrites of graphs that neither the exporter nor ONNX Runtime's optimizer makes."""
