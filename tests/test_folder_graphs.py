@@ -10,6 +10,7 @@ import onnx
 import pytest
 from converted import (
     EVERY,
+    LATE,
     SENTENCES,
     TAGGERS,
     Conversion,
@@ -75,9 +76,20 @@ def test_a_token_classification_graph_gives_logits_alone(conversion: Conversion)
         assert shapes(output) == [("logits", TensorProto.FLOAT, axes)]
 
 
+@for_each("conversion", LATE)
+def test_a_colbert_graph_gives_token_vectors_under_two_names(conversion: Conversion) -> None:
+    axes = ["batch_size", "sequence_length", 16]
+    for name in conversion().graphs:
+        assert shapes(conversion().graph(name).graph.output) == [
+            ("output", TensorProto.FLOAT, axes),
+            ("token_embeddings", TensorProto.FLOAT, axes),
+        ]
+
+
 @for_each("conversion", EVERY)
 def test_every_graph_takes_int64_tokens_of_any_batch_and_length(conversion: Conversion) -> None:
-    has_types = conversion().json("config.json")["model_type"] == "bert"
+    is_bert = conversion().json("config.json")["model_type"] == "bert"
+    has_types = is_bert and conversion not in LATE
     names = ["input_ids", "attention_mask", *(["token_type_ids"] if has_types else [])]
     axes = ["batch_size", "sequence_length"]
     for name in conversion().graphs:

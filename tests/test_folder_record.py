@@ -6,11 +6,23 @@ from importlib.metadata import version
 
 import onnx
 import pytest
-from converted import EVERY, TAGGERS, TOKEN, Conversion, files_of, minilm, named_by_level, workshop
+from converted import (
+    EVERY,
+    LATE,
+    SENTENCES,
+    TAGGERS,
+    TOKEN,
+    Conversion,
+    files_of,
+    minilm,
+    named_by_level,
+    workshop,
+)
 
 from retort import __version__
 from retort.artifact import graph_sha256
 
+FAMILIES = {"embedding": SENTENCES, "token_classification": TAGGERS, "colbert": LATE}
 COUNTED = ("Attention", "QAttention", "SkipLayerNormalization", "BiasGelu", "FastGelu")
 
 for_each = pytest.mark.parametrize
@@ -24,10 +36,11 @@ def fused(model: onnx.ModelProto) -> dict[str, int]:
 @for_each("conversion", EVERY)
 def test_every_graph_tells_what_it_is_and_where_it_comes_from(conversion: Conversion) -> None:
     config = conversion().json("config.json")
+    (family,) = [name for name, members in FAMILIES.items() if conversion in members]
     for name in conversion().graphs:
         told = {entry.key: entry.value for entry in conversion().graph(name).metadata_props}
         assert told == {
-            "family": "token_classification" if conversion in TAGGERS else "embedding",
+            "family": family,
             "model_type": config["model_type"],
             "num_heads": str(config.get("num_attention_heads") or config["n_heads"]),
             "hidden_size": str(config.get("hidden_size") or config["dim"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -29,13 +30,14 @@ class Dense(nn.Module):
         self, linear: nn.Linear, activation: nn.Module, residual: nn.Module | None
     ) -> None:
         super().__init__()
+        # By their names in saved weights; some activations have weights too.
         self.linear = linear
-        self.activation = activation
+        self.activation_function = activation
         self.residual = residual
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Return float32 ``[..., out_features]`` of ``[..., in_features]``."""
-        projected: Tensor = self.activation(self.linear(vectors))
+        projected: Tensor = self.activation_function(self.linear(vectors))
         return projected if self.residual is None else projected + self.residual(vectors)
 
 
@@ -122,6 +124,7 @@ def _activation(name: str | None, path: Path) -> nn.Module:
     # Only torch's own layers: a name from a checkpoint must not import anything else.
     package, _, layer = (name or "torch.nn.modules.linear.Identity").rpartition(".")
     kind = getattr(nn, layer, None) if package.startswith("torch.nn") else None
-    if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
-        raise InputError(f"{path}: {name} is not an activation of torch.nn")
-    return kind()
+    if isinstance(kind, type) and issubclass(kind, nn.Module):
+        with suppress(TypeError):  # it takes arguments, which no config.json tells
+            return kind()
+    raise InputError(f"{path}: {name} is not an activation of torch.nn")

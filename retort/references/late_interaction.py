@@ -1,7 +1,8 @@
-"""ColBERT in PyTorch: PyLate itself, or, where it is not installed, transformers and numpy."""
+"""ColBERT in PyTorch: PyLate, or, where it cannot be imported, transformers and a few lines."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,27 @@ from retort.artifact import Checkpoint
 from retort.graphs.dense import read_weights
 from retort.json_files import read_object
 from retort.source.checkpoint_layout import modules
-from retort.source.late_interaction import is_stanford, read_late_interaction, token_ids
+from retort.source.late_interaction import (
+    is_stanford,
+    lowers_texts,
+    read_late_interaction,
+    token_ids,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+
+def pylate_imports() -> bool:
+    """Tell whether PyLate is installed, with what it needs of other packages."""
+    try:
+        import pylate.models  # noqa: F401 (to see whether it can be)
+    except ImportError as error:
+        logger.info("PyLate cannot be imported (%s), so transformers is the reference", error)
+        return False
+    return True
 
 
 class PyLateReference:
@@ -66,13 +84,13 @@ class PyLateReference:
 
 
 class PlainReference:
-    """The transformers backbone, and after it the saved Dense weights in numpy."""
+    """The transformers backbone, and after it the saved Dense weights, for documents alone."""
 
     def __init__(self, checkpoint: Checkpoint, max_length: int) -> None:
         import torch
         import transformers
 
-        self.library = f"transformers {transformers.__version__} (PyLate is not installed)"
+        self.library = f"transformers {transformers.__version__} (PyLate cannot be imported)"
         self.max_length = max_length
         remote = {"trust_remote_code": checkpoint.trust_remote_code}
         self.tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
@@ -81,14 +99,17 @@ class PlainReference:
         self.model: Any = transformers.AutoModel.from_pretrained(
             checkpoint.backbone, dtype=torch.float32, **remote
         ).eval()
-        settings = read_late_interaction(checkpoint)
-        self._prefix = token_ids(checkpoint, self.tokenizer, settings).document_prefix
+        ids = token_ids(checkpoint, self.tokenizer, read_late_interaction(checkpoint))
+        self.tokenizer.pad_token_id = ids.expansion  # as PyLate does, also for documents
+        self._prefix = ids.document_prefix
+        self._lowers = lowers_texts(checkpoint)
         self._layers = _projections(checkpoint)
 
     def tokenize(self, texts: Sequence[str], padding_side: str) -> Tensors:
         """Return the tokenizer's inputs, with the document prefix after the first token."""
+        stripped = [text.strip() for text in texts]
         encoded = self.tokenizer(
-            [text.strip() for text in texts],
+            [text.lower() for text in stripped] if self._lowers else stripped,
             padding=True,
             padding_side=padding_side,
             truncation=True,
@@ -134,8 +155,12 @@ def _projection(
     import torch
 
     kind = str(config.get("activation_function") or "torch.nn.Identity").rpartition(".")[2]
-    activation = getattr(torch.nn, kind)()
     known = {name: value.to(torch.float32) for name, value in weights.items()}
+    activation = getattr(torch.nn, kind)()
+    own = "activation_function."
+    activation.load_state_dict(
+        {name.removeprefix(own): value for name, value in known.items() if name.startswith(own)}
+    )
 
     def apply(tokens: Tensor) -> Tensor:
         projected: Tensor = tokens @ known["linear.weight"].T

@@ -5,6 +5,7 @@ PyLate keeps it in ``config_sentence_transformers.json``; Stanford's code in ``a
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -95,6 +96,12 @@ def is_stanford(checkpoint: Checkpoint) -> bool:
     return architectures[:1] == [STANFORD_ARCHITECTURE] and not modules(checkpoint.folder)
 
 
+def lowers_texts(checkpoint: Checkpoint) -> bool:
+    """Tell whether sentence-transformers lowers texts before they are tokenized."""
+    paths = checkpoint.backbone.glob("sentence_*_config.json")
+    return any(read_object(path).get("do_lower_case") for path in paths)
+
+
 def read_late_interaction(checkpoint: Checkpoint) -> LateInteraction:
     """Return the settings of a checkpoint, with PyLate's defaults for what it does not say.
 
@@ -138,14 +145,15 @@ def token_ids(
     """Return the ids of the special tokens.
 
     Raises:
-        InputError: If the tokenizer lacks a prefix token, or has nothing to expand queries with.
+        InputError: If a prefix is no token of the model's, or there is nothing to expand with.
     """
     known = tokenizer.get_vocab()
-    lacking = [prefix for prefix in settings.prefixes if prefix not in known]
+    rows = checkpoint.config.get("vocab_size") or math.inf
+    lacking = [prefix for prefix in settings.prefixes if known.get(prefix, math.inf) >= rows]
     if lacking:
         raise InputError(
-            f"{checkpoint.backbone}: the tokenizer has no token {lacking[0]!r}, and PyLate would "
-            "give it random weights; save the trained model with PyLate, or correct the prefixes "
+            f"{checkpoint.backbone}: no token {lacking[0]!r} with a trained vector, and PyLate "
+            "would draw a random one; save the trained model with PyLate, or correct the prefixes "
             f"in {PYLATE_FILE}"
         )
     candidates = (tokenizer.mask_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id)
