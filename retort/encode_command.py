@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.errors import InputError
+from retort.ranking_records import label_records, ranking_records
 from retort.runtime import (
+    CrossEncoderModel,
     EmbeddingModel,
     LateInteractionModel,
     SparseModel,
@@ -37,13 +39,13 @@ ENCODE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--query": {
         "action": "append",
         "default": [],
-        "help": "a query for ColBERT, SPLADE, ColPali or ColQwen2; repeatable; with documents or "
-        "images the scores are printed",
+        "help": "a query for ColBERT, SPLADE, ColPali, ColQwen2 or a reranker; repeatable; with "
+        "documents or images the scores are printed",
     },
     "--document": {
         "action": "append",
         "default": [],
-        "help": "a document for ColBERT or SPLADE; repeatable",
+        "help": "a document for ColBERT, SPLADE or a reranker; repeatable",
     },
     "--image": {
         "action": "append",
@@ -66,7 +68,10 @@ ENCODE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "default": 0.0,
         "help": "leave out SPLADE's terms up to this weight",
     },
-    "--top_k": {"type": int, "help": "keep at most so many of SPLADE's terms of a text"},
+    "--top_k": {
+        "type": int,
+        "help": "keep at most so many of SPLADE's terms of a text, or of a reranker's documents",
+    },
     "--model_file": {"help": "which graph, for example onnx/model_quantized.onnx"},
     "--batch_size": {"type": int, "default": 32, "help": "texts run together"},
     "--image_batch_size": {
@@ -125,7 +130,9 @@ def encoded_by(model: object, options: argparse.Namespace) -> Encoded:
 
 @encoded_by.register
 def _(model: EmbeddingModel, options: argparse.Namespace) -> Encoded:
-    _refuse(options, ("query", "document"), "for ColBERT folders and SPLADE's; give --text")
+    _refuse(
+        options, ("query", "document"), "for ColBERT folders, SPLADE's and rerankers; give --text"
+    )
     _refuse(options, ("threshold", "top_k"), "for SPLADE; drop it")
     texts = _texts(options)
     vectors = model.encode(
@@ -143,7 +150,9 @@ def _(model: EmbeddingModel, options: argparse.Namespace) -> Encoded:
 
 @encoded_by.register
 def _(model: TokenClassificationModel, options: argparse.Namespace) -> Encoded:
-    _refuse(options, ("query", "document"), "for ColBERT folders and SPLADE's; give --text")
+    _refuse(
+        options, ("query", "document"), "for ColBERT folders, SPLADE's and rerankers; give --text"
+    )
     _refuse(options, ("threshold", "top_k"), "for SPLADE; drop it")
     _refuse(options, ("prompt_name", "pooling"), "for embeddings; drop it")
     _refuse(options, ("out",), "for embeddings; without it the entities go to stdout as JSON")
@@ -224,6 +233,21 @@ def _(model: VisualModel, options: argparse.Namespace) -> Encoded:
     _refuse(options, ("prompt_name", "pooling", "threshold", "top_k"), "for folders of text")
     records, arrays = visual_results(model, options)
     return Encoded(iter(records), arrays)
+
+
+@encoded_by.register
+def _(model: CrossEncoderModel, options: argparse.Namespace) -> Encoded:
+    _refuse(options, ("prompt_name", "pooling", "threshold"), "for embeddings and SPLADE; drop it")
+    _refuse(options, ("out",), "for embeddings; without it the scores go to stdout as JSON")
+    if not (options.query or options.document):
+        return Encoded(label_records(model, _texts(options), batch_size=options.batch_size))
+    queries, documents = _sides(options)
+    if not (queries and documents):
+        raise InputError("a query and documents are scored together; give both")
+    records = ranking_records(
+        model, queries, documents, top_k=options.top_k, batch_size=options.batch_size
+    )
+    return Encoded(records)
 
 
 def _sides(options: argparse.Namespace) -> tuple[list[str], list[str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from colbert_checkpoints import build_colbert
+from cross_encoder_checkpoints import build_classifier
 from local_models import resolved
 from splade_checkpoints import build_splade
 from tiny_checkpoints import (
@@ -27,6 +28,7 @@ from retort.errors import InputError
 # A new file in onnx_configs needs a builder of a tiny checkpoint here.
 BUILDERS: Mapping[str, Callable[[Path], Path]] = {
     "colbert": lambda folder: build_colbert(folder, "bert"),
+    "cross_encoder": lambda folder: build_classifier(folder, "bert"),
     "embedding": lambda folder: build_sentence_transformer(folder, "bert"),
     "splade": lambda folder: build_splade(folder, "bert"),
     "token_classification": lambda folder: build_token_classifier(folder, "bert"),
@@ -84,6 +86,9 @@ def test_a_backbone_with_its_own_code_is_an_embedding_model(tmp_path: Path) -> N
         ("sentence-similarity", "embedding"),
         ("default", "embedding"),
         ("token-classification", "token_classification"),
+        ("text-classification", "cross_encoder"),
+        ("sequence-classification", "cross_encoder"),
+        ("zero-shot-classification", "cross_encoder"),
     ],
 )
 def test_a_task_or_its_synonym_chooses_among_the_families_that_serve_it(
