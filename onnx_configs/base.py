@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from retort.arguments import ExportArguments, Layout
+from retort.arguments import PRECISIONS, ExportArguments, Layout
 from retort.artifact import Checkpoint
 from retort.card.facts import CardFacts, GraphFile
 from retort.errors import InputError
@@ -89,6 +89,7 @@ class ModelFamily(ABC):
     name: ClassVar[str]
     tasks: ClassVar[tuple[str, ...]]
     fidelity_unit: ClassVar[str]
+    precisions: ClassVar[Sequence[str]] = PRECISIONS
     layout: ClassVar[Layout] = "onnx"  # what --layout means where it is not given
 
     @abstractmethod

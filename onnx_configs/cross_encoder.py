@@ -7,7 +7,7 @@ Output ``logits`` ``[batch, labels]``, before sentence-transformers' activation.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy.typing as npt
 from onnx_configs.base import BATCH_AXES, GraphRecipe, ModelFamily, Reference, Tensors
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
+from retort.card.classification import classifier_facts
+from retort.card.facts import CardFacts, GraphFile
 from retort.errors import InputError
 from retort.runtime.activations import (
     NEW_KEY,
@@ -27,6 +29,7 @@ from retort.runtime.activations import (
 from retort.runtime.labels import UNNAMED_LABELS
 from retort.runtime.pairs import reads_pairs
 from retort.source.labels import UNNAMED, label_files, label_settings, label_table
+from retort.talk import doing, third_party_quiet
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +107,10 @@ class CrossEncoderFamily(ModelFamily):
             return [f"score: {model.predict(row):.4f}"]
         return [f"{found.label}: {found.score:.4f}" for found in model.classify(row)]
 
+    def card(self, checkpoint: Checkpoint, graphs: Sequence[GraphFile]) -> CardFacts:
+        """Return code that ranks documents, or labels texts or pairs."""
+        return classifier_facts(checkpoint, labels(checkpoint), graphs)
+
 
 def labels(checkpoint: Checkpoint) -> dict[int, str]:
     """Return labels by index, as transformers numbers them where nothing names any.
@@ -111,7 +118,8 @@ def labels(checkpoint: Checkpoint) -> dict[int, str]:
     Raises:
         InputError: If they are not those of the indices 0, 1, 2, …
     """
-    count = checkpoint.config.get("num_labels", UNNAMED_LABELS)
+    count = checkpoint.config.get("num_labels")
+    count = UNNAMED_LABELS if count is None else count
     if not isinstance(count, int) or count < 1:
         path = checkpoint.backbone / "config.json"
         raise InputError(f"{path}: num_labels is {count!r}, not a number; correct it there")
@@ -147,24 +155,25 @@ def _refuse_encoder_decoder(checkpoint: Checkpoint) -> None:
 
 def _check_padding(checkpoint: Checkpoint) -> None:
     """Refuse a decoder without a padding token, which gives no scores for batches."""
-    from transformers import AutoConfig, AutoTokenizer
+    with doing(f"loading the tokenizer of {checkpoint.model_id}"), third_party_quiet():
+        from transformers import AutoConfig, AutoTokenizer
 
-    remote = {"trust_remote_code": checkpoint.trust_remote_code}
-    path = checkpoint.backbone / "config.json"
-    config = AutoConfig.from_pretrained(checkpoint.backbone, **remote)
-    if config.pad_token_id is None:
+        remote = {"trust_remote_code": checkpoint.trust_remote_code}
+        own = AutoConfig.from_pretrained(checkpoint.backbone, **remote).pad_token_id
+        padding = AutoTokenizer.from_pretrained(checkpoint.backbone, **remote).pad_token_id
+    if own is None or padding is None:
+        missing = "pad_token_id in config.json" if own is None else "pad_token in its tokenizer"
         raise InputError(
-            f"{path}: no pad_token_id, and {checkpoint.model_type} reads its score at the last "
-            "token that is not padding; add the tokenizer's there"
+            f"{checkpoint.backbone}: {checkpoint.model_type} reads its score at the last token "
+            f"that is not padding, and there is no {missing}; add it there"
         )
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint.backbone, **remote)
-    if tokenizer.pad_token_id != config.pad_token_id:
+    if own != padding:
         logger.warning(
-            "%s: pad_token_id is %s and the tokenizer's %s: padded on the right, a text in a batch "
-            "has another score than alone, in PyTorch as well",
-            path,
-            config.pad_token_id,
-            tokenizer.pad_token_id,
+            "%s: pad_token_id is %s in config.json and %s in the tokenizer: padded on the right, a "
+            "text in a batch has another score than alone, in PyTorch as well",
+            checkpoint.backbone,
+            own,
+            padding,
         )
 
 

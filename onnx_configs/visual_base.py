@@ -38,6 +38,7 @@ class VisualFamily(ModelFamily):
 
     tasks = ("feature-extraction",)
     fidelity_unit = "cosine of token embeddings"
+    precisions = ()  # ONNX Runtime's quantizers do not follow weights into an If
     architecture: ClassVar[str]
     image_inputs: ClassVar[Axes]
 

@@ -103,6 +103,12 @@ def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: Mo
     """
     check_device(arguments.device)
     family.check(checkpoint, arguments)
+    for precision in arguments.quantize:
+        if precision not in family.precisions:
+            raise InputError(
+                f"--quantize {precision}: {family.name} has no such precision yet, only "
+                f"{', '.join(('fp32', *family.precisions))}; leave it out"
+            )
     family.check_architecture(checkpoint)
     layout = arguments.layout or family.layout
     graphs = {stem: file_names(arguments, layout, stem) for stem in family.graphs(arguments)}

@@ -39,9 +39,8 @@ BACKBONES = (
 )
 FP32 = ("onnx/model.onnx", "onnx/model_opt1.onnx")
 NAMES = ("output", "token_embeddings")
-# Measured: rounding to 8 bits leaves 0.995 of the tiny models' token cosines on average; a wrong
-# mask, prefix or layer leaves 0.9 or less.
-MEAN_8_BIT = 0.985
+# Measured: 8 bits leave a mean token cosine of 0.9945 on ModernBERT, and 0.998 on the others.
+MEAN_8_BIT = 0.99
 
 ACTIVATIONS = ("Tanh", "GELU", "ReLU", "Sigmoid", "SiLU", "LeakyReLU", "ELU", "PReLU", "Softplus")
 HEADS: Mapping[str, Sequence[DenseLayer]] = {
@@ -130,9 +129,12 @@ def test_every_token_of_a_query_is_that_of_pylate_the_expansion_too(architecture
 @every_backbone
 def test_16_and_8_bits_stay_close_to_pylate(architecture: str) -> None:
     result = of_backbone(architecture)
-    for name, least in {"model_fp16": FLOAT16_COSINE, "model_quantized": MEAN_8_BIT}.items():
-        found = cosines(result.folder / f"onnx/{name}.onnx", cases(result.checkpoint), "output")
-        assert found.mean() >= least, name
+    half, eight = (
+        cosines(result.folder / "onnx" / name, cases(result.checkpoint), "output")
+        for name in ("model_fp16.onnx", "model_quantized.onnx")
+    )
+    assert half.min() >= FLOAT16_COSINE
+    assert eight.mean() >= MEAN_8_BIT
 
 
 @every_backbone

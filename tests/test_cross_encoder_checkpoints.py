@@ -26,9 +26,12 @@ SEQUENCE_CODE = REMOTE_CODE.replace("BertModel", "BertForSequenceClassification"
 for_each = pytest.mark.parametrize
 
 
-@for_each(("said", "count"), [({}, 2), ({"num_labels": 1}, 1), ({"num_labels": 3}, 3)])
+@for_each(
+    ("said", "count"),
+    [({}, 2), ({"num_labels": None}, 2), ({"num_labels": 1}, 1), ({"num_labels": 3}, 3)],
+)
 def test_labels_that_nothing_names_are_numbered_as_transformers_numbers_them(
-    said: dict[str, int], count: int, tmp_path: Path
+    said: dict[str, int | None], count: int, tmp_path: Path
 ) -> None:
     labels = [f"LABEL_{index}" for index in range(count)]
     folder = build_classifier(tmp_path / "model", "bert", labels)
@@ -101,7 +104,12 @@ def test_a_checkpoint_without_a_head_is_no_classifier_whatever_the_user_says(
 
 def test_a_decoder_without_a_padding_token_is_refused(tmp_path: Path) -> None:
     folder = build_classifier(tmp_path / "model", "qwen3", config={"pad_token_id": None})
-    with pytest.raises(InputError, match=r"config\.json: no pad_token_id, and qwen3 reads"):
+    with pytest.raises(InputError, match=r"qwen3 reads its score .* pad_token_id in config\.json"):
+        converted(folder)
+    folder = build_classifier(tmp_path / "other", "llama")
+    change_json(folder / "tokenizer_config.json", pad_token=None)
+    change_json(folder / "special_tokens_map.json", pad_token=None)
+    with pytest.raises(InputError, match="no pad_token in its tokenizer; add it there"):
         converted(folder)
 
 
@@ -111,7 +119,7 @@ def test_a_decoder_that_pads_with_another_token_than_its_tokenizer_is_warned_of(
     folder = build_classifier(tmp_path / "model", "qwen3", config={"pad_token_id": 5})
     with caplog.at_level(logging.WARNING):
         FAMILY.check(resolved(folder), ConversionArguments(model_id=""))
-    assert "pad_token_id is 5 and the tokenizer's 0" in caplog.text
+    assert "pad_token_id is 5 in config.json and 0 in the tokenizer" in caplog.text
 
 
 def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path) -> None:
@@ -120,7 +128,7 @@ def test_an_encoder_with_a_decoder_is_refused(tmp_path: Path) -> None:
         converted(folder)
 
 
-@for_each("count", [0, "two", None])
+@for_each("count", [0, "two", 1.5])
 def test_a_number_of_labels_that_is_none_is_refused(count: object, tmp_path: Path) -> None:
     folder = build_classifier(tmp_path / "model", "bert", config={"num_labels": count})
     with pytest.raises(InputError, match=r"config\.json: num_labels is"):

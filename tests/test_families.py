@@ -18,6 +18,7 @@ from tiny_checkpoints import (
     build_token_classifier,
 )
 from tiny_variants import with_remote_code
+from visual_checkpoints import build_colpali, build_colqwen2
 
 import onnx_configs
 from onnx_configs import choose_family, families
@@ -28,6 +29,8 @@ from retort.errors import InputError
 # A new file in onnx_configs needs a builder of a tiny checkpoint here.
 BUILDERS: Mapping[str, Callable[[Path], Path]] = {
     "colbert": lambda folder: build_colbert(folder, "bert"),
+    "colpali": build_colpali,
+    "colqwen2": build_colqwen2,
     "cross_encoder": lambda folder: build_classifier(folder, "bert"),
     "embedding": lambda folder: build_sentence_transformer(folder, "bert"),
     "splade": lambda folder: build_splade(folder, "bert"),
@@ -50,9 +53,9 @@ def built(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, Checkpoi
     return request.param, resolved(BUILDERS[request.param](tmp_path / "checkpoint"))
 
 
-def test_each_file_of_onnx_configs_but_the_base_is_a_family_of_that_name() -> None:
+def test_each_file_of_onnx_configs_but_the_bases_is_a_family_of_that_name() -> None:
     folder = Path(str(onnx_configs.__file__)).parent
-    files = {file.stem for file in folder.glob("*.py")} - {"__init__", "base"}
+    files = {file.stem for file in folder.glob("*.py")} - {"__init__", "base", "visual_base"}
     assert set(families()) == files
     assert all(family.name == name for name, family in families().items())
 

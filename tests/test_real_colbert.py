@@ -91,6 +91,7 @@ def texts() -> tuple[str, ...]:
     return tuple(found[index] for index in order)
 
 
+@cache
 def real_tokenizer(architecture: str) -> PreTrainedTokenizerFast:
     """Return a published tokenizer with the pieces of the texts alone, else the tiny one."""
     if architecture not in PUBLISHED:
@@ -269,7 +270,7 @@ def test_the_texts_are_many_different_tokens_to_every_checkpoint(name: str) -> N
     unknown = pylate(name).tokenizer.unk_token_id
     ids = np.concatenate([b.inputs["input_ids"][b.attended] for b in batches(name)])
     assert len(np.unique(ids)) > 500
-    assert (ids == unknown).mean() < 0.15
+    assert (ids == unknown).mean() < 0.2
     embeddings = np.concatenate([b.expected[b.attended] for b in batches(name)])
     assert np.linalg.norm(embeddings.mean(axis=0)) < 0.8  # 1: all tokens have one embedding
 
@@ -296,6 +297,5 @@ def test_8_bit_token_embeddings_of_minilm_are_as_close_as_promised() -> None:
         encoded(model, chunk, is_query) for is_query in (True, False) for chunk in chunks(english)
     ]
     cosines = attended_cosines(REAL, INT8_FILE, found)
-    print(cosines.mean(), cosines.min(), len(cosines))
     assert cosines.mean() >= 0.985
     assert cosines.min() >= 0.88

@@ -1,68 +1,64 @@
-"""Conversion to float16 that leaves in fp32 what float16 cannot hold: positions, squares, pooling."""
+"""Conversion to float16 that leaves in fp32 what float16 cannot hold: positions and pooling."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import NodeProto, TensorProto
 
-from retort.graphs.float_values import float_values
 from retort.graphs.onnx_file import nodes_of
-from retort.graphs.weights import Weights, graphs_of, subgraphs
 
 INTEGERS = frozenset({TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64})
 HEAD_SCOPE = "retort_head"
-LARGEST, LEAST = 65504.0, 5.96e-8
-SUMS = frozenset({"ReduceMean", "ReduceSum"})
-AFTER_SUMS = SUMS | {"Add", "Clip", "Div", "Max", "Mul", "Reciprocal", "Sqrt"}
-# What these take may be of any type, so that it needs no cast.
-TYPELESS = frozenset({"Cast", "Shape", "Size"})
+NARROWING_CAST = "_cast_to_fp16_node"  # how the converter names the cast after an fp32 node
 
 
-def convert_to_float16(model: onnx.ModelProto, weights: Weights) -> None:
-    """Turn a graph into float16, with float32 inputs and outputs.
+def convert_to_float16(model: onnx.ModelProto, *, types_known: bool) -> onnx.ModelProto:
+    """Return the graph in float16, with float32 inputs and outputs.
 
     Integers above 2048 and sums above 65504 do not exist in float16. So these stay in fp32: what
     is rounded to an integer (buckets of relative positions), what goes into a sine or cosine
-    (rotary position angles), sums of squares (RMSNorm, L2 normalisation) and the sum that a
-    norm is taken of, the pooling head, and operators that ONNX Runtime has in fp32 alone.
+    (rotary position angles), and the pooling head.
 
     Args:
-        model: The fp32 graph, with subgraphs or without; changed in place.
-        weights: Its weights.
+        model: The fp32 graph; changed.
+        types_known: Whether the graph carries the types of its values already, as fused operators
+            need; otherwise ONNX's own inference finds what it can.
     """
-    floats = float_values(model)
-    kept = {id(node) for node in fp32_nodes(model.graph)}
-    _Halves(model, weights, floats, kept).convert()
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
+
+    blocked = _name_nodes(model.graph.node, fp32_nodes(model.graph))
+    # OnnxModel's method of this name also merges casts, and loses an int64 to float32 on the way.
+    half = convert_float_to_float16(
+        model, keep_io_types=True, disable_shape_infer=types_known, node_block_list=blocked
+    )
+    _tidy_casts(half.graph)
+    del half.graph.value_info[:]
+    OnnxModel(half).topological_sort()
+    return half
 
 
-def fp32_nodes(graph: GraphProto) -> list[NodeProto]:
-    """Return the nodes that must stay in fp32, in the graph and in its subgraphs."""
-    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST
-
-    nodes = list(nodes_of(graph))
-    alone = (n for n in nodes if HEAD_SCOPE in n.name or n.op_type in DEFAULT_OP_BLOCK_LIST)
-    kept = {id(n): n for n in (*_exact(nodes), *_sums_of_squares(nodes), *alone)}
-    return list(kept.values())
-
-
-def _exact(nodes: Sequence[NodeProto]) -> Iterator[NodeProto]:
-    """Yield all that positions are made of."""
-    producers = {output: node for node in nodes for output in node.output}
-    found: set[int] = set()
-    ahead = [node for node in nodes if _needs_exact_input(node)]
+def fp32_nodes(graph: onnx.GraphProto) -> list[NodeProto]:
+    """Return the nodes that must stay in fp32: the head, and all that positions are made of."""
+    producers = {output: node for node in graph.node for output in node.output}
+    # The tracer gives an output a second name by an Identity outside the head's scope.
+    outputs = {value.name for value in graph.output}
+    kept = {
+        id(node): node
+        for node in graph.node
+        if HEAD_SCOPE in node.name or (node.op_type == "Identity" and node.input[0] in outputs)
+    }
+    ahead = [node for node in graph.node if _needs_exact_input(node)]
     while ahead:
         node = ahead.pop()
-        if id(node) in found or node.op_type == "Shape":  # a shape is exact anyway
-            continue
-        found.add(id(node))
-        yield node
-        inner = (value.name for part in subgraphs(node) for value in part.output)
-        ahead.extend(producers[name] for name in (*node.input, *inner) if name in producers)
+        if id(node) not in kept and node.op_type != "Shape":  # a shape is exact anyway
+            kept[id(node)] = node
+            ahead.extend(producers[name] for name in node.input if name in producers)
+    return list(kept.values())
 
 
 def _needs_exact_input(node: NodeProto) -> bool:
@@ -71,65 +67,50 @@ def _needs_exact_input(node: NodeProto) -> bool:
     return node.op_type == "Cast" and _attribute(node, "to") in INTEGERS
 
 
-def _sums_of_squares(nodes: Sequence[NodeProto]) -> Iterator[NodeProto]:
-    """Yield what makes the norms of vectors, and the sums that norms are taken of."""
-    producers = {output: node for node in nodes for output in node.output}
-    readers: dict[str, list[NodeProto]] = {}
-    for node in nodes:
-        for name in node.input:
-            readers.setdefault(name, []).append(node)
-    for square in filter(_squares, nodes):
-        sums = [n for n in readers.get(square.output[0], []) if n.op_type in SUMS]
-        if not sums:
-            continue
-        yield square
-        residual = producers.get(square.input[0])
-        if residual is not None and residual.op_type == "Add":
-            yield residual
-        while sums:
-            node = sums.pop()
-            yield node
-            values = [name for name in node.input if _varies(producers.get(name))]
-            if node.op_type in AFTER_SUMS and (len(values) == 1 or node.op_type in SUMS):
-                sums.extend(n for n in readers.get(node.output[0], []) if n.op_type in AFTER_SUMS)
-
-
-def _varies(producer: NodeProto | None) -> bool:
-    return producer is not None and producer.op_type != "Constant"
-
-
-def _squares(node: NodeProto) -> bool:
-    return node.op_type == "Pow" or (node.op_type == "Mul" and node.input[0] == node.input[1])
-
-
 def _attribute(node: NodeProto, name: str) -> Any:
     return next((a.i for a in node.attribute if a.name == name), None)
 
 
-class _Halves:
-    """One conversion.
+def _name_nodes(nodes: Iterable[NodeProto], wanted: Iterable[NodeProto]) -> list[str]:
+    # The converter's block list goes by name, and ONNX does not require names.
+    for index, node in enumerate(nodes):
+        node.name = node.name or f"{node.op_type}_unnamed_{index}"
+    return [node.name for node in wanted]
 
-    Each float value has a home, the type of what makes it; what reads it in the other type gets a
-    cast, once in each graph. A weight is stored in each type that it is read in.
+
+def _tidy_casts(graph: onnx.GraphProto) -> None:
+    """Undo what the converter does between two fp32 nodes: a cast to float16 and back.
+
+    It also writes one cast for each consumer under one name, which no runtime loads.
     """
+    nodes = list({node.output[0]: node for node in reversed(graph.node)}.values())[::-1]
+    producers = {output: node for node in nodes for output in node.output}
+    consumers: dict[str, list[NodeProto]] = defaultdict(list)
+    for node in nodes:
+        for name in node.input:
+            consumers[name].append(node)
+    for node in nodes:
+        narrowed = producers.get(node.input[0]) if _is_cast(node, TensorProto.FLOAT) else None
+        if narrowed is not None and narrowed.name.endswith(NARROWING_CAST):
+            for consumer in consumers[node.output[0]]:
+                _replace_input(consumer, node.output[0], narrowed.input[0])
+            node.input[0] = narrowed.input[0]
+    _replace_nodes(graph, nodes)
+    used = {value.name for value in graph.output}
+    used |= {name for node in nodes_of(graph) for name in node.input}
+    _replace_nodes(graph, [n for n in graph.node if n.op_type != "Cast" or used & set(n.output)])
 
-    def __init__(self, weights: Weights, floats: frozenset[str], kept: frozenset[int]) -> None:
-        self._weights = weights
-        self._floats = floats
-        self._kept = kept
-        self._half: set[str] = set()  # values whose home is float16
 
-    def convert(self, graph: GraphProto, casts: Mapping[tuple[str, bool], str], scope: str) -> None:
-        """Convert a graph and its subgraphs in place.
+def _replace_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
+    del graph.node[:]
+    graph.node.extend(nodes)
 
-        Args:
-            graph: The graph.
-            casts: Names of values in another type than their home, of graphs around this one.
-            scope: Ends the names of casts, which are not the same inside and outside.
-        """
-        here = _Graph(scope, dict(casts))
-        for index, node in enumerate(graph.node):
-            half = id(node) not in self._kept
-            for number, inner in enumerate(subgraphs(node)):
-                self.convert(inner, here.casts, f"{scope}_{index}_{number}")
-                ...
+
+def _is_cast(node: NodeProto, to: int) -> bool:
+    return node.op_type == "Cast" and _attribute(node, "to") == to
+
+
+def _replace_input(node: NodeProto, old: str, new: str) -> None:
+    for index, name in enumerate(node.input):
+        if name == old:
+            node.input[index] = new

@@ -11,7 +11,7 @@ from retort.source.checkpoint_layout import modules
 
 # Logits of all tokens over a vocabulary are gigabytes in a large batch, and several copies of them
 # are made where they are compared: there, what is pooled from them is compared alone.
-MOST_LOGITS = 2**26
+MOST_LOGITS = 2**24
 
 
 class SparseReference:

@@ -31,9 +31,11 @@ def label_names_or_numbers(folder: Folder) -> tuple[str, ...]:
         InputError: It names some of them only.
     """
     config = folder.mapping("config.json")
-    if "id2label" in config:
+    if config.get("id2label"):
         return label_names(folder)
-    count = config.get("num_labels", UNNAMED_LABELS)
+    count = config.get("num_labels") or UNNAMED_LABELS
+    if not isinstance(count, int):
+        raise InputError(f"{folder.path}/config.json: num_labels is {count!r}, not a number")
     return tuple(f"LABEL_{index}" for index in range(count))
 
 

@@ -137,7 +137,9 @@ def _compare(
     reference: Reference,
     planned: Iterable[Case],
 ) -> dict[str, _Tally]:
-    sessions = {name: open_session(a.path, spinning=False) for name, a in artifacts.items()}
+    sessions = {
+        name: open_session(a.path, spinning=False, arena=False) for name, a in artifacts.items()
+    }
     tally = {name: _Tally() for name in artifacts}
     for case in planned:
         expected = reference.run(case.inputs)
