@@ -1,4 +1,4 @@
-"""The texts that every converted model is compared with its original on."""
+"""The texts that ship with Retort: some to compare models on, others to calibrate them on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class SampleText:
         language: An ISO 639 code: ``en``, ``de``, ...; ``mul`` for several languages in one
             text; ``zxx`` for what is in no language, such as code and numbers.
         register: What kind of text it is: ``question``, ``news``, ``sql``, ``empty``, ...
-        text: The text itself; one is empty, and one has more than 700 words.
+        text: The text itself, from the empty string to more than 700 words.
     """
 
     language: str
@@ -26,11 +26,26 @@ class SampleText:
 
 @cache
 def validation_texts() -> tuple[SampleText, ...]:
-    """Return the shipped texts, always in the same order.
+    """Return the texts that a model is compared with its original on, always in the same order.
 
     They are written for Retort, so that they may be passed on with it: about 40% are English,
     the rest is spread over some thirty languages, code, numbers and awkward input.
     """
-    resource = files("retort") / "data" / "validation_texts.jsonl"
+    return _read_texts("validation_texts.jsonl")
+
+
+@cache
+def calibration_texts() -> tuple[SampleText, ...]:
+    """Return the texts that activation ranges are measured on, always in the same order.
+
+    They are written for Retort too, and none is among the validation texts, so that a comparison
+    on those says something. About 60% are English, and a quarter are of 60 to 150 words.
+    """
+    return _read_texts("calibration_texts.jsonl")
+
+
+def _read_texts(file_name: str) -> tuple[SampleText, ...]:
+    resource = files("retort") / "data" / file_name
+    # Not splitlines(), which would also split at U+2028 and U+0085 inside a text.
     lines = resource.read_text(encoding="utf-8").split("\n")
     return tuple(SampleText(**json.loads(line)) for line in lines if line)

@@ -7,15 +7,17 @@ import sys
 import unicodedata
 from collections import Counter
 
-from retort.texts import validation_texts
+from retort.texts import calibration_texts, validation_texts
 
 TEXTS = [sample.text for sample in validation_texts()]
 REGISTERS = {sample.register for sample in validation_texts()}
 LANGUAGES = Counter(sample.language for sample in validation_texts())
+CALIBRATION_TEXTS = [sample.text for sample in calibration_texts()]
+CALIBRATION_LANGUAGES = Counter(sample.language for sample in calibration_texts())
 
 
-def word_counts() -> list[int]:
-    return [len(text.split()) for text in TEXTS]
+def word_counts(texts: list[str]) -> list[int]:
+    return [len(text.split()) for text in texts]
 
 
 def test_there_are_at_least_120_texts_and_none_twice() -> None:
@@ -62,7 +64,7 @@ def test_they_cover_what_people_search_for_and_search_in() -> None:
 
 
 def test_lengths_run_from_one_character_to_a_whole_story() -> None:
-    counts = word_counts()
+    counts = word_counts(TEXTS)
     assert sum(len(text) == 1 for text in TEXTS) >= 3
     assert counts.count(1) >= 5
     assert sum(60 <= count <= 150 for count in counts) >= 6
@@ -103,9 +105,37 @@ def test_one_text_holds_the_special_tokens_of_the_tokenizers() -> None:
     assert any("[CLS]" in text and "<s>" in text and "<mask>" in text for text in TEXTS)
 
 
+def test_there_are_at_least_300_calibration_texts_and_none_twice() -> None:
+    assert len(CALIBRATION_TEXTS) >= 300
+    assert len(set(CALIBRATION_TEXTS)) == len(CALIBRATION_TEXTS)
+    assert all(text.strip() for text in CALIBRATION_TEXTS)
+    assert all(sample.language and sample.register for sample in calibration_texts())
+
+
+def test_no_calibration_text_is_a_validation_text_even_in_other_case_or_spacing() -> None:
+    def plain(text: str) -> str:
+        return " ".join(text.casefold().split())
+
+    assert not {plain(text) for text in CALIBRATION_TEXTS} & {plain(text) for text in TEXTS}
+
+
+def test_calibration_texts_are_mostly_english_but_in_every_language_of_validation() -> None:
+    assert 0.5 < CALIBRATION_LANGUAGES["en"] / len(CALIBRATION_TEXTS) < 0.7
+    assert set(LANGUAGES) <= set(CALIBRATION_LANGUAGES)
+
+
+def test_calibration_texts_run_from_one_character_to_hundreds_of_words() -> None:
+    counts = word_counts(CALIBRATION_TEXTS)
+    assert sum(len(text) == 1 for text in CALIBRATION_TEXTS) >= 3
+    assert sum(2 <= count <= 6 for count in counts) >= 60
+    assert sum(60 <= count <= 150 for count in counts) >= 70
+    assert sum(250 <= count <= 350 for count in counts) >= 3
+
+
 def test_reading_them_does_not_import_torch() -> None:
     program = (
-        "import sys, retort.texts; retort.texts.validation_texts(); print('torch' in sys.modules)"
+        "import sys; from retort.texts import calibration_texts, validation_texts; "
+        "calibration_texts(), validation_texts(); print('torch' in sys.modules)"
     )
     finished = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
