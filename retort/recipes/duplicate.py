@@ -1,0 +1,76 @@
+"""Duplicates of a value's channels, made by duplicate columns of the weights it comes from."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from onnx import NodeProto
+
+from retort.recipes.graph_view import Array, GraphView
+
+ELEMENTWISE = frozenset(
+    {
+        "Abs", "Add", "BiasGelu", "Clip", "Div", "Elu", "Erf", "FastGelu", "Gelu", "HardSwish",
+        "LeakyRelu", "Max", "Min", "Mul", "Neg", "Pow", "QuickGelu", "Relu", "Sigmoid", "Softplus",
+        "Sqrt", "Sub", "Tanh",
+    }
+)  # fmt: skip
+
+
+def duplicating_edits(
+    view: GraphView, name: str, index: npt.NDArray[np.int64], readers: frozenset[str]
+) -> dict[str, Array] | None:
+    """Return the constants that make a value come out with other channels, or None.
+
+    Between the value and the products it comes from there may be nothing but element-wise
+    operators, and nothing else may read what lies between (Zhao et al. 2019, arXiv:1901.09504).
+
+    Args:
+        view: The graph.
+        name: The value, ``[..., channels]``.
+        index: The channel that each of the new channels repeats, int64 ``[new channels]``.
+        readers: The names of the nodes that will read the new channels.
+    """
+    region, constants = _region(view, name, int(index.max()) + 1)
+    if not constants:
+        return None
+    inside = {node.name for node in region} | readers
+    consumers = view.consumers()
+    values = {output for node in region for output in node.output}
+    for value in (*values, *constants):
+        if value in view.outputs or any(node.name not in inside for node in consumers[value]):
+            return None
+    return {constant: np.take(view.constant(constant), index, axis=-1) for constant in constants}
+
+
+def _region(view: GraphView, name: str, width: int) -> tuple[list[NodeProto], set[str]]:
+    """Return the nodes a value is made of from its products on, and their constants by channel."""
+    producers = view.producers()
+    region: dict[str, NodeProto] = {}
+    constants: set[str] = set()
+    waiting = [name]
+    while waiting:
+        value = waiting.pop()
+        if view.is_constant(value):
+            shape = view.shape(value)
+            if int(np.prod(shape)) == 1:
+                continue
+            if shape != (width,):
+                return [], set()
+            constants.add(value)
+            continue
+        node = producers.get(value)
+        if node is None or node.name in region:
+            if node is None:
+                return [], set()
+            continue
+        region[node.name] = node
+        if node.op_type == "MatMul" and view.is_float_table(node.input[1]):
+            if view.shape(node.input[1])[1] != width:
+                return [], set()
+            constants.add(node.input[1])
+        elif node.op_type in ELEMENTWISE:
+            waiting.extend(one for one in node.input if one)
+        else:
+            return [], set()
+    return list(region.values()), constants
