@@ -69,7 +69,7 @@ def add_eight_bit_options(parser: argparse.ArgumentParser) -> None:
         "are compared with the first",
     )
     parser.add_argument(
-        "--files", type=Path, nargs="+", default=[], metavar="ONNX",
+        "--files", type=_graph, nargs="+", default=[], metavar="ONNX",
         help="8-bit files of the same checkpoint, made by anything, to measure too",
     )  # fmt: skip
     parser.add_argument("--min_fidelity", type=float, help="passed on to convert.py")
@@ -139,6 +139,12 @@ def per_tensor_file(portable: Path, scratch: Path) -> GraphFile:
     with third_party_quiet():
         quantize_dynamic(portable, path, weight_type=QuantType.QInt8)
     return GraphFile(PER_TENSOR, path)
+
+
+def _graph(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is not there")
+    return Path(text)
 
 
 def _converted(entry: str, checkpoint: Path, scratch: Path, passed: Sequence[str]) -> GraphFile:
