@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retort import __version__
+from retort.bench_command import BENCH_OPTIONS, bench
 from retort.command import run_command
 from retort.encode_command import ENCODE_OPTIONS, encode
 from retort.inspect_command import INSPECT_OPTIONS, inspect
@@ -37,6 +38,7 @@ VERBS: Mapping[str, Verb] = {
     "inspect": Verb(inspect, INSPECT_OPTIONS),
     "optimize": Verb(optimize, OPTIMIZE_OPTIONS),
     "quantize": Verb(quantize, QUANTIZE_OPTIONS),
+    "bench": Verb(bench, BENCH_OPTIONS),
     "push": Verb(push, PUSH_OPTIONS),
 }
 

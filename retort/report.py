@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from retort.text_table import aligned
+from retort.text_table import aligned, or_dash
 
 QUANTILES = 101
 
@@ -178,19 +178,19 @@ def _cells(row: FileReport) -> list[str]:
         f"{row.fidelity_mean:.4f}",
         f"{row.fidelity_min:.4f}",
         f"{row.largest_difference:.1e}",
-        f"{row.batch_mates:.4f}",
-        *(f"{speed:.2f}×" for speed in row.speed),
+        or_dash(row.batch_mates, ".4f"),
+        *(or_dash(speed, ".2f", "×") for speed in row.speed),
     ]
 
 
 def _rung_cells(rung: RungReport, shapes: int) -> list[str]:
-    speed = [f"{figure:.2f}×" for figure in rung.speed]
+    speed = [or_dash(figure, ".2f", "×") for figure in rung.speed]
     return [
         rung.recipe,
         f"{rung.bytes / 1e6:.1f}",
         f"{rung.fidelity_mean:.4f}",
         f"{rung.fidelity_min:.4f}",
-        f"{rung.batch_mates:.4f}",
+        or_dash(rung.batch_mates, ".4f"),
         *speed,
         *[""] * (shapes - len(speed)),
         "passed" if rung.passed else "failed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 
 
@@ -20,3 +21,8 @@ def aligned(rows: Sequence[Sequence[str]], left: Collection[int] = (0,)) -> list
         ).rstrip()
         for row in rows
     ]
+
+
+def or_dash(figure: float, form: str, unit: str = "") -> str:
+    """Return a figure in a format, with its unit; a dash for NaN, which is not measured."""
+    return "–" if math.isnan(figure) else f"{figure:{form}}{unit}"

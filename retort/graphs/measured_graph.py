@@ -13,6 +13,7 @@ import numpy.typing as npt
 from onnx_configs.base import COUNTED_TOKENS, TEXT_INPUTS
 from retort.errors import InputError
 from retort.graphs.made_up_inputs import TYPES
+from retort.graphs.timing import fits
 from retort.output_names import matched_outputs
 
 if TYPE_CHECKING:
@@ -76,13 +77,6 @@ class MeasuredGraph:
         # Consumers fill token types with zeros where a tokenizer gives none.
         value = inputs[name] if name in inputs else np.zeros_like(inputs["input_ids"])
         return value.astype(TYPES.get(self._inputs[name].type, value.dtype.type), copy=False)
-
-
-def fits(session: Any, shape: tuple[int, ...]) -> bool:
-    """Tell whether a graph's token inputs may have this shape, ``[batch, sequence]``."""
-    declared = {value.name: value.shape for value in session.get_inputs()}["input_ids"]
-    sizes = zip(declared, shape, strict=True)
-    return all(size == given for size, given in sizes if isinstance(size, int))
 
 
 def output_ranks(session: Any) -> dict[str, int]:
