@@ -1,0 +1,1 @@
+"""``report.html``: a fidelity report as one page with plots, whole in itself."""
