@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from retort.folder_graphs import FolderGraph, folder_graphs
 from retort.graphs.made_up_inputs import vocabulary
 from retort.graphs.session import open_session
 from retort.graphs.timing import fastest_seconds, speed_against
+from retort.report import plain
 from retort.talk import doing
 from retort.text_table import aligned, or_dash
 
@@ -51,15 +51,7 @@ class SpeedTable:
 
     def as_json(self) -> dict[str, Any]:
         """Return the table as plain JSON values; null stands for shapes that a graph refuses."""
-        rows = [
-            {
-                **asdict(row),
-                "milliseconds": _or_null(row.milliseconds),
-                "speed": _or_null(row.speed),
-            }
-            for row in self.files
-        ]
-        return {"shapes": list(self.shapes), "rounds": self.rounds, "files": rows}
+        return dict(plain(asdict(self)))
 
     def table(self) -> str:
         """Return the table for a terminal."""
@@ -102,7 +94,3 @@ def _cells(row: SpeedRow) -> list[str]:
     pairs = zip(row.milliseconds, row.speed, strict=True)
     figures = [(or_dash(time, ".2f"), or_dash(speed, ".2f", "×")) for time, speed in pairs]
     return [row.file, row.precision, f"{row.bytes / 1e6:.1f}", *(c for f in figures for c in f)]
-
-
-def _or_null(values: Sequence[float]) -> list[float | None]:
-    return [value if math.isfinite(value) else None for value in values]

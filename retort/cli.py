@@ -18,6 +18,7 @@ from retort.optimize_command import OPTIMIZE_OPTIONS, optimize
 from retort.push_command import PUSH_OPTIONS, push
 from retort.quantize_command import QUANTIZE_OPTIONS, quantize
 from retort.talk import set_up_logging
+from retort.validate_command import VALIDATE_OPTIONS, validate
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ VERBS: Mapping[str, Verb] = {
     "inspect": Verb(inspect, INSPECT_OPTIONS),
     "optimize": Verb(optimize, OPTIMIZE_OPTIONS),
     "quantize": Verb(quantize, QUANTIZE_OPTIONS),
+    "validate": Verb(validate, VALIDATE_OPTIONS),
     "bench": Verb(bench, BENCH_OPTIONS),
     "push": Verb(push, PUSH_OPTIONS),
 }

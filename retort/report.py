@@ -51,10 +51,8 @@ class FileReport:
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as plain JSON values: of many scores their percentiles, of NaN null."""
-        told = asdict(replace(self, scores=()))
-        told = {key: _or_null(value) for key, value in told.items()}
-        speed = [_or_null(figure) for figure in self.speed]
-        return {**told, "speed": speed, "scores": quantiles(self.scores)}
+        told = plain(asdict(replace(self, scores=())))
+        return {**told, "scores": quantiles(self.scores)}
 
 
 @dataclass(frozen=True)
@@ -100,8 +98,8 @@ class Ladder:
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the ladder as plain JSON values."""
-        return asdict(self)
+        """Return the ladder as plain JSON values, of NaN null."""
+        return plain(asdict(self))
 
     def table(self) -> str:
         """Return the ladder as an aligned table for a terminal."""
@@ -164,7 +162,12 @@ def quantiles(scores: Sequence[float]) -> list[float]:
     return [round(float(value), 6) for value in found]
 
 
-def _or_null(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: lists for tuples, null for what is not finite."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

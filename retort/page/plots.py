@@ -33,9 +33,10 @@ def fidelity_plot(name: str, points: Sequence[Point], target: float | None = Non
             ends = nines(point.worst), nines(point.mean)
             axes.plot(ends, (row, row), color=_colour(point), linewidth=2, alpha=0.45)
             axes.plot(ends[0], row, "|", color=_colour(point), markersize=11, markeredgewidth=2)
-            axes.plot(ends[1], row, "o", color=_colour(point), markersize=8)
+            filled = PAPER if point.passed is False else _colour(point)
+            axes.plot(ends[1], row, "o", color=_colour(point), markersize=8, mfc=filled)
             told = f"{_figure(point.mean)}  /  {_figure(point.worst)}"
-            axes.text(1.01, row, told, transform=axes.get_yaxis_transform(), va="center")
+            axes.text(1.01, row, told, transform=axes.get_yaxis_transform(), va="center_baseline")
         if target:
             axes.axvline(nines(target), color=INK, linewidth=1, linestyle=(0, (4, 3)))
         _margins(drawn, [point.label for point in points], right=130)
@@ -50,7 +51,7 @@ def distribution_plot(name: str, points: Sequence[Point]) -> str:
     height = ROW * 1.5
     with figure(FRAME + height * len(points)) as (drawn, axes):
         start = lowest(score for point in points for score in point.scores)
-        edges = np.linspace(start, PERFECT, 12 * (PERFECT - start) + 1)
+        edges = np.linspace(start, PERFECT, 6 * (PERFECT - start) + 1)
         nines_axis(axes, start)
         _rows(axes, [point.label for point in points])
         for row, point in enumerate(points):
@@ -143,20 +144,24 @@ def _margins(drawn: Figure, labels: Sequence[str], right: float) -> None:
 
 
 def _labels(axes: Axes, points: Sequence[Point]) -> None:
-    """Write each label beside its point, lower where another would be written over."""
+    """Write each label beside its point, lower and beside the next where two would meet."""
     low, high = axes.get_ylim()
     line = 17 * (high - low) / (0.76 * TRADEOFF_HEIGHT)
+    left, right = axes.get_xlim()
+    near = 60 * (right - left) / WIDTH
     largest = max(point.bytes for point in points)
-    free = high
-    for point in sorted(points, key=lambda point: (-nines(point.mean), point.speed)):
-        y = nines(point.mean)
-        free = min(y, free - line)
+    written: list[tuple[float, float, float]] = []
+    for point in sorted(points, key=lambda point: (-nines(point.mean), -point.speed)):
+        x, y, gap = point.speed, nines(point.mean), 6 + _radius(point, largest)
+        while met := [w for w in written if abs(w[0] - x) < near and abs(w[1] - y) < 0.99 * line]:
+            x, y, gap = met[-1][0], met[-1][1] - line, met[-1][2]
+        written.append((x, y, gap))
         axes.annotate(
             f"{point.label}, {point.bytes / 1e6:.1f} MB",
-            (point.speed, free),
-            xytext=(8 + _radius(point, largest), 0),
+            (x, y),
+            xytext=(gap, 0),
             textcoords="offset points",
-            va="center",
+            va="center_baseline",
         )
 
 

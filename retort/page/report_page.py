@@ -10,16 +10,23 @@ import math
 from collections.abc import Iterator
 from html import escape
 from importlib.resources import files
+from pathlib import Path
 
 from retort import __version__
-from retort.page.elements import Cell, paragraph, plot, section, table
+from retort.page.elements import paragraph, plot, section
 from retort.page.plots import distribution_plot, fidelity_plot, layers_plot, tradeoff_plot
-from retort.page.points import Point, file_labels, file_points, rung_points
-from retort.report import FileReport, Ladder, RungReport, ValidationReport
-from retort.text_table import or_dash
+from retort.page.points import Point, file_points, rung_points
+from retort.page.tables import figures_table, graphs_table, rungs_table
+from retort.report import Ladder, ValidationReport
+from retort.talk import doing
 
-REPORT = "report.html"
 _SCALE = "On this scale each step to the right is a tenth of the error; 1 is perfect."
+
+
+def write_page(path: Path, name: str, report: ValidationReport) -> None:
+    """Write the page of a report to a file."""
+    with doing(f"drawing {path.name}"):
+        path.write_text(report_page(name, report), encoding="utf-8")
 
 
 def report_page(name: str, report: ValidationReport) -> str:
@@ -57,7 +64,8 @@ def _body(name: str, report: ValidationReport) -> Iterator[str]:
     yield _distribution(points)
     for number, ladder in enumerate(report.ladders):
         yield _ladder(f"ladder{number}", ladder, report)
-    yield _files(report)
+    figures = figures_table(report.files, report.speed_shapes)
+    yield section("All figures", figures, graphs_table(report.files))
     yield f"</main>\n{_footer(report)}"
 
 
@@ -115,7 +123,7 @@ def _ladder(name: str, ladder: Ladder, report: ValidationReport) -> str:
             f"{ladder.min_fidelity:g}."
         ),
         plot(fidelity_plot(name, points, target=ladder.min_fidelity)),
-        _rungs(ladder, report),
+        rungs_table(ladder, report.speed_shapes),
     ]
     if traded := [point for point in points if math.isfinite(point.speed)]:
         parts.append(plot(tradeoff_plot(f"{name}-tradeoff", traded)))
@@ -124,61 +132,6 @@ def _ladder(name: str, ladder: Ladder, report: ValidationReport) -> str:
         note = paragraph("Relative error of each quantized node's output in the chosen file.")
         parts.append(section("Error by layer", note, layers, level=3))
     return section(f"Recipes tried for {ladder.precision}", *parts)
-
-
-def _rungs(ladder: Ladder, report: ValidationReport) -> str:
-    shapes = report.speed_shapes
-    rows = [_rung_cells(rung, len(shapes)) for rung in ladder.rungs]
-    header = ["recipe", "", "MB", "mean", "min", "alone/batch", *(f"speed {s}" for s in shapes), ""]
-    words = (0, 1, len(header) - 1)
-    return table(header, rows, label=f"Recipes tried for {ladder.precision}", words=words)
-
-
-def _rung_cells(rung: RungReport, shapes: int) -> list[str | Cell]:
-    return [
-        rung.recipe,
-        Cell("passed", "good") if rung.passed else Cell("failed", "bad"),
-        f"{rung.bytes / 1e6:.1f}",
-        or_dash(rung.fidelity_mean, ".4f"),
-        or_dash(rung.fidelity_min, ".4f"),
-        or_dash(rung.batch_mates, ".4f"),
-        *_speeds(rung.speed, shapes),
-        Cell(rung.note, "note"),
-    ]
-
-
-def _files(report: ValidationReport) -> str:
-    shapes = report.speed_shapes
-    header = ["file", "precision", "MB", "mean", "min", "difference", "alone/batch"]
-    header += [*(f"speed {shape}" for shape in shapes), "opset", "fused operators"]
-    labels = file_labels([row.file for row in report.files])
-    rows = [
-        _file_cells(label, row, len(shapes))
-        for label, row in zip(labels, report.files, strict=True)
-    ]
-    words = (0, 1, len(header) - 1)
-    return section("All figures", table(header, rows, label="All figures", words=words))
-
-
-def _file_cells(label: str, row: FileReport, shapes: int) -> list[str | Cell]:
-    fused = ", ".join(f"{name} {count}" for name, count in row.fused_operators.items())
-    return [
-        label,
-        row.precision,
-        f"{row.bytes / 1e6:.1f}",
-        or_dash(row.fidelity_mean, ".4f"),
-        or_dash(row.fidelity_min, ".4f"),
-        or_dash(row.largest_difference, ".1e"),
-        or_dash(row.batch_mates, ".4f"),
-        *_speeds(row.speed, shapes),
-        str(row.opset),
-        Cell(fused or "none", "note"),
-    ]
-
-
-def _speeds(speed: tuple[float, ...], shapes: int) -> list[str]:
-    missing = (math.nan,) * (shapes - len(speed))
-    return [or_dash(figure, ".2f", "×") for figure in (*speed, *missing)]
 
 
 def _footer(report: ValidationReport) -> str:
