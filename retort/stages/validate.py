@@ -119,7 +119,9 @@ def _compare(
         expected = reference.run(case.inputs)
         for name, graph in graphs.items():
             if graph.takes(case):
-                tally[name].add(family, case, expected, graph.run(case, expected))
+                with doing(f"running {name}"):
+                    actual = graph.run(case, expected)
+                tally[name].add(family, case, expected, actual)
     return tally
 
 
