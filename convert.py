@@ -83,6 +83,8 @@ def convert(arguments: ConversionArguments) -> Conversion:
     from retort.card.model_card import write_card
     from retort.output.output_folder import output_folder
     from retort.output.temporary_files import temporary_files_in
+    from retort.page import REPORT
+    from retort.page.report_page import write_page
     from retort.record import write_record
     from retort.stages.package import package
     from retort.stages.resolve import resolve
@@ -95,6 +97,8 @@ def convert(arguments: ConversionArguments) -> Conversion:
         links = package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
         report, verified = check(arguments, plan, placed, output)
         write_record(output.folder, arguments, plan, placed, links, report)
+        if report:
+            write_page(output.folder / REPORT, plan.checkpoint.name, report)
         write_card(output.folder, plan.checkpoint, plan.family)
     url = upload(arguments, plan.target)
     return Conversion(replace(plan, links=links), report, verified, url)

@@ -91,6 +91,8 @@ class ModelFamily(ABC):
     fidelity_unit: ClassVar[str]
     precisions: ClassVar[Sequence[str]] = PRECISIONS
     layout: ClassVar[Layout] = "onnx"  # what --layout means where it is not given
+    # Outputs that some tool's graphs have instead of the family's, for ``completed`` to read.
+    partial_outputs: ClassVar[Sequence[str]] = ()
 
     @abstractmethod
     def recognises(self, checkpoint: Checkpoint) -> bool:
@@ -143,6 +145,17 @@ class ModelFamily(ABC):
             actual: The graph's outputs.
             mask: Which tokens are compared, ``[batch, sequence]``.
         """
+
+    def completed(self, reference: Reference, inputs: Tensors, outputs: Tensors) -> Tensors:
+        """Return the outputs of a graph made elsewhere, with what it leaves to its consumers.
+
+        Args:
+            reference: What ``reference`` returned, which knows how it is made.
+            inputs: The graph's inputs.
+            outputs: Its outputs by the reference's names, and its ``partial_outputs``.
+        """
+        del reference, inputs
+        return outputs
 
     @abstractmethod
     def answers(self, model: Any, text: str) -> list[str]:

@@ -18,6 +18,7 @@ from onnx_configs.base import (
     TOKEN_AXES,
     GraphRecipe,
     ModelFamily,
+    Reference,
     Tensors,
     json_file,
     positional_limit,
@@ -107,6 +108,12 @@ class EmbeddingFamily(ModelFamily):
             return row_cosines(expected["sentence_embedding"], actual["sentence_embedding"])
         return token_cosines(expected["last_hidden_state"], actual["last_hidden_state"], mask)
 
+    def completed(self, reference: Reference, inputs: Tensors, outputs: Tensors) -> Tensors:
+        """Return the outputs with the library's pooling, where the graph leaves that out."""
+        if "sentence_embedding" in outputs or not isinstance(reference, SentenceReference):
+            return outputs
+        return {**outputs, **reference.pool(inputs, outputs["last_hidden_state"])}
+
     def maximum_length(self, checkpoint: Checkpoint) -> int:
         """Return max_seq_length of sentence-transformers, else what the tokenizer says."""
         paths = (checkpoint.backbone / name for name in TRANSFORMER_CONFIGS)
@@ -184,11 +191,22 @@ class SentenceReference:
             # Max pooling overwrites padding rows in place, hence a copy before the head runs.
             features = self.model[0](features)
             outputs = {"last_hidden_state": features["token_embeddings"].clone().numpy()}
-            for module in list(self.model)[1:]:
-                features = module(features)
-            if "sentence_embedding" in features:
-                outputs["sentence_embedding"] = features["sentence_embedding"].numpy()
-        return outputs
+            return {**outputs, **self._pooled(features)}
+
+    def pool(self, inputs: Tensors, tokens: npt.NDArray[Any]) -> Tensors:
+        """Return ``sentence_embedding`` of ``[batch, sequence, dim]``, if there is a pooling."""
+        import torch
+
+        features = {name: torch.from_numpy(value) for name, value in inputs.items()}
+        with torch.inference_mode():
+            embeddings = torch.from_numpy(tokens.astype(np.float32))
+            return self._pooled({**features, "token_embeddings": embeddings})
+
+    def _pooled(self, features: dict[str, Any]) -> Tensors:
+        for module in list(self.model)[1:]:
+            features = module(features)
+        pooled = features.get("sentence_embedding")
+        return {} if pooled is None else {"sentence_embedding": pooled.numpy()}
 
 
 def _sentence_transformer(

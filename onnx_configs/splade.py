@@ -47,11 +47,12 @@ logger = logging.getLogger(__name__)
 MODELS = "sentence_transformers.sparse_encoder.models"
 DOCUMENT_SIDE = ("MLMTransformer", "SpladePooling")
 LOGITS, VECTOR = "logits", "sparse_vector"
+TERMS, WEIGHTS = "output_idx", "output_weights"
 TERM_AXES = {0: "terms"}
 OUTPUTS: Mapping[str, Mapping[int, str]] = {
     LOGITS: TOKEN_AXES,
-    "output_idx": TERM_AXES,
-    "output_weights": TERM_AXES,
+    TERMS: TERM_AXES,
+    WEIGHTS: TERM_AXES,
     VECTOR: BATCH_AXES,
 }
 POOLING_FOLDER = "1_SpladePooling"
@@ -70,6 +71,7 @@ class SpladeFamily(ModelFamily):
     name = "splade"
     tasks = ("fill-mask",)
     fidelity_unit = "cosine of sparse vectors"
+    partial_outputs = (TERMS, WEIGHTS)
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
         """Tell it by modules.json: documents go through a masked language model and its pooling."""
@@ -109,6 +111,18 @@ class SpladeFamily(ModelFamily):
     ) -> npt.NDArray[np.float64]:
         """Return each text's cosine of sparse vectors."""
         return row_cosines(expected[VECTOR], actual[VECTOR])
+
+    def completed(self, reference: Reference, inputs: Tensors, outputs: Tensors) -> Tensors:
+        """Return the outputs with the vector, of Anserini's pair or pooled from the logits."""
+        from retort.references.sparse import SparseReference
+
+        if VECTOR in outputs or not isinstance(reference, SparseReference):
+            return outputs
+        if LOGITS in outputs:
+            return {**outputs, VECTOR: reference.pool(inputs, outputs[LOGITS])}
+        vector = np.zeros((1, reference.vocabulary), np.float32)
+        vector[0, outputs[TERMS]] = outputs[WEIGHTS]
+        return {VECTOR: vector}
 
     def distance(self, expected: Tensors, actual: Tensors) -> Distance:
         """Return the mean L1 difference of the logits after ReLU, as Anserini's guide takes it."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from retort import __version__
+from retort.bench_command import BENCH_OPTIONS, bench
 from retort.command import run_command
 from retort.encode_command import ENCODE_OPTIONS, encode
 from retort.inspect_command import INSPECT_OPTIONS, inspect
@@ -17,6 +18,7 @@ from retort.optimize_command import OPTIMIZE_OPTIONS, optimize
 from retort.push_command import PUSH_OPTIONS, push
 from retort.quantize_command import QUANTIZE_OPTIONS, quantize
 from retort.talk import set_up_logging
+from retort.validate_command import VALIDATE_OPTIONS, validate
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,8 @@ VERBS: Mapping[str, Verb] = {
     "inspect": Verb(inspect, INSPECT_OPTIONS),
     "optimize": Verb(optimize, OPTIMIZE_OPTIONS),
     "quantize": Verb(quantize, QUANTIZE_OPTIONS),
+    "validate": Verb(validate, VALIDATE_OPTIONS),
+    "bench": Verb(bench, BENCH_OPTIONS),
     "push": Verb(push, PUSH_OPTIONS),
 }
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from retort.errors import InputError
+from retort.folder_graphs import distinct_files
 
 INSPECT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "path": {"type": Path, "metavar": "FILE|FOLDER", "help": "an .onnx file, or a folder of them"},
@@ -26,20 +26,7 @@ def inspect(options: argparse.Namespace) -> Iterator[str]:
     """
     from retort.graphs.graph_facts import graph_facts
 
-    for path, *also in _graphs(options.path):
-        facts = graph_facts(path, also)
+    path: Path = options.path
+    for graph, *also in distinct_files(path) if path.is_dir() else [[path]]:
+        facts = graph_facts(graph, also)
         yield json.dumps(facts.as_json(), ensure_ascii=False) if options.json else facts.table()
-
-
-def _graphs(path: Path) -> list[list[Path]]:
-    """Return the graphs of a folder, each with all its names, or the one file."""
-    if not path.is_dir():
-        return [[path]]
-    names: dict[tuple[int, int], list[Path]] = {}
-    for graph in sorted(path.rglob("*.onnx")):
-        if graph.is_file():
-            stat = graph.stat()
-            names.setdefault((stat.st_dev, stat.st_ino), []).append(graph)
-    if not names:
-        raise InputError(f"{path} holds no .onnx file; give a folder with one, or a file")
-    return list(names.values())

@@ -14,6 +14,7 @@ from retort.arguments import ConversionArguments
 from retort.artifact import Artifact
 from retort.graphs.onnx_file import summarize
 from retort.json_files import write_json
+from retort.page import REPORT
 from retort.plan import Plan
 from retort.report import ValidationReport
 
@@ -38,7 +39,10 @@ def write_record(
     links: Mapping[str, str],
     report: ValidationReport | None,
 ) -> None:
-    """Write ``conversion.json`` into a folder; a skipped validation is recorded as null."""
+    """Write ``conversion.json`` into a folder; a skipped validation is recorded as null.
+
+    ``report`` there names the page that ``write_page`` writes.
+    """
     chosen = {key: value for key, value in asdict(arguments).items() if key not in UNRECORDED}
     record: dict[str, Any] = {
         "family": plan.family.name,
@@ -57,6 +61,7 @@ def write_record(
         "links": dict(links),
         "validated": report is not None,
         "validation": report.as_json() if report else None,
+        "report": REPORT if report else None,
     }
     write_json(folder / "conversion.json", record)
 

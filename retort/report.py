@@ -1,10 +1,17 @@
-"""The fidelity report: its values, its table, its JSON."""
+"""The fidelity report: its values, its tables, its JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import numpy as np
+
+from retort.text_table import aligned, or_dash
+
+QUANTILES = 101
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,9 @@ class FileReport:
         largest_difference: Between any two output values, relative where values exceed 1.
         worst_case: The kind of batch that showed it.
         speed: Times faster than the portable fp32 file, by shape.
+        batch_mates: The worst fidelity of a text alone against the same text in a batch, both by
+            this file; 1 where batch mates have no effect.
+        scores: All fidelity scores that the mean and the minimum are of, to six digits.
     """
 
     file: str
@@ -36,6 +46,68 @@ class FileReport:
     largest_difference: float
     worst_case: str
     speed: tuple[float, ...]
+    batch_mates: float
+    scores: tuple[float, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the row as plain JSON values: of many scores their percentiles, of NaN null."""
+        told = plain(asdict(replace(self, scores=())))
+        return {**told, "scores": quantiles(self.scores)}
+
+
+@dataclass(frozen=True)
+class RungReport:
+    """What was measured of one recipe that was tried.
+
+    Attributes:
+        recipe: Its name: ``plain``, ``static``, ...
+        bytes: The size of the file it made.
+        fidelity_mean: Mean over held-out texts, in the family's unit; 1 is perfect.
+        fidelity_min: The worst of them.
+        batch_mates: The worst fidelity of a text alone against the same text in a batch; 1 where
+            batch mates have no effect.
+        speed: Times faster than fp32, by the report's speed shapes.
+        passed: Whether it has the fidelity that was asked for.
+        note: Why it was left, or what it did, in a few words.
+    """
+
+    recipe: str
+    bytes: int
+    fidelity_mean: float
+    fidelity_min: float
+    batch_mates: float
+    speed: tuple[float, ...]
+    passed: bool
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The recipes that were tried for one precision, fastest first.
+
+    Attributes:
+        precision: The value of ``--quantize``.
+        min_fidelity: The mean fidelity that was asked for.
+        rungs: What was tried, in order; the last that passed is what was kept.
+        layers: The relative output error of each quantized node of the chosen file.
+    """
+
+    precision: str
+    min_fidelity: float
+    rungs: tuple[RungReport, ...]
+    layers: Mapping[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the ladder as plain JSON values, of NaN null."""
+        return plain(asdict(self))
+
+    def table(self) -> str:
+        """Return the ladder as an aligned table for a terminal."""
+        shapes = max((len(rung.speed) for rung in self.rungs), default=0)
+        header = ["recipe", "MB", "mean", "min", "alone/batch", *["speed"] * shapes, "", ""]
+        rows = [header, *(_rung_cells(rung, shapes) for rung in self.rungs)]
+        title = f"{self.precision}: recipes tried for a fidelity of {self.min_fidelity:g}"
+        return "\n".join([title, *aligned(rows, left=(0, len(header) - 2, len(header) - 1))])
 
 
 @dataclass(frozen=True)
@@ -48,6 +120,7 @@ class ValidationReport:
         texts: How many texts were run.
         speed_shapes: The shapes of the speed figures, batch×sequence.
         files: One row for each file.
+        ladders: The recipes that were tried, for each precision that was searched.
     """
 
     reference: str
@@ -55,29 +128,47 @@ class ValidationReport:
     texts: int
     speed_shapes: tuple[str, ...]
     files: tuple[FileReport, ...]
+    ladders: tuple[Ladder, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Return the report as plain JSON values."""
-        return asdict(self)
+        told = {key: getattr(self, key) for key in ("reference", "fidelity_unit", "texts")}
+        return {
+            **told,
+            "speed_shapes": list(self.speed_shapes),
+            "files": [row.as_json() for row in self.files],
+            "ladders": [ladder.as_json() for ladder in self.ladders],
+        }
 
     def table(self) -> str:
-        """Return the report as an aligned table for a terminal."""
+        """Return the report as aligned tables for a terminal."""
         header = ["file", "MB", "opset", "fused operators", "mean", "min", "difference"]
-        header += [f"speed {shape}" for shape in self.speed_shapes]
+        header += ["alone/batch", *(f"speed {shape}" for shape in self.speed_shapes)]
         rows = [header, *(_cells(row) for row in self.files)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [
-            "  ".join(
-                cell.ljust(width) if index in (0, 3) else cell.rjust(width)
-                for index, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in rows
-        ]
         title = (
             f"Fidelity: {self.fidelity_unit}, {self.texts} texts, against {self.reference}; "
             "speed against the first file"
         )
-        return "\n".join([title, *lines])
+        tables = (ladder.table() for ladder in self.ladders)
+        return "\n".join([title, *aligned(rows, left=(0, 3)), *tables])
+
+
+def quantiles(scores: Sequence[float]) -> list[float]:
+    """Return scores in order, or of more than 101 their percentiles, minimum to maximum."""
+    finite = sorted(filter(math.isfinite, scores))
+    if len(finite) <= QUANTILES:
+        return finite
+    found = np.quantile(np.asarray(finite), np.linspace(0, 1, QUANTILES))
+    return [round(float(value), 6) for value in found]
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON has it: lists for tuples, null for what is not finite."""
+    if isinstance(value, dict):
+        return {key: plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cells(row: FileReport) -> list[str]:
@@ -90,5 +181,21 @@ def _cells(row: FileReport) -> list[str]:
         f"{row.fidelity_mean:.4f}",
         f"{row.fidelity_min:.4f}",
         f"{row.largest_difference:.1e}",
-        *(f"{speed:.2f}×" for speed in row.speed),
+        or_dash(row.batch_mates, ".4f"),
+        *(or_dash(speed, ".2f", "×") for speed in row.speed),
+    ]
+
+
+def _rung_cells(rung: RungReport, shapes: int) -> list[str]:
+    speed = [or_dash(figure, ".2f", "×") for figure in rung.speed]
+    return [
+        rung.recipe,
+        f"{rung.bytes / 1e6:.1f}",
+        f"{rung.fidelity_mean:.4f}",
+        f"{rung.fidelity_min:.4f}",
+        or_dash(rung.batch_mates, ".4f"),
+        *speed,
+        *[""] * (shapes - len(speed)),
+        "passed" if rung.passed else "failed",
+        rung.note,
     ]

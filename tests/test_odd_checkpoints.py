@@ -110,7 +110,7 @@ def test_a_poor_file_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixtu
 
 
 def test_a_file_that_gives_no_numbers_is_refused() -> None:
-    row = FileReport("f.onnx", "Float16", 1, 18, 8, {}, 1.0, 1.0, float("inf"), "batch 1", ())
+    row = FileReport("f.onnx", "Float16", 1, 18, 8, {}, 1.0, 1.0, float("inf"), "batch 1", (), 1.0)
     report = ValidationReport("PyTorch", "cosine", 1, (), (row,))
     with pytest.raises(FidelityError, match=r"f\.onnx: gives values that are not finite"):
         require_agreement(report)

@@ -15,6 +15,7 @@ from retort.artifact import Checkpoint, graph_bytes
 from retort.card.command_line import command_line
 from retort.card.consumers import chosen_graph
 from retort.card.facts import MODEL, CardFacts, GraphFile, Usage
+from retort.card.measured import markdown_table, measured, megabytes
 from retort.card.metadata import HUB, README, front_matter, names_licence, source_metadata
 from retort.json_files import read_object
 from retort.source.checkpoint_layout import LICENCES
@@ -45,7 +46,7 @@ def write_card(folder: Path, checkpoint: Checkpoint, family: ModelFamily) -> Non
         *_introduction(record),
         *_licence(folder, said),
         *_files(folder, record),
-        *_measured(record["validation"]),
+        *measured(record["validation"], record.get("report")),
         *_use(facts, graphs),
         *_making(record),
     )
@@ -62,12 +63,12 @@ def for_repository(card: str, repo_id: str) -> str:
 
 def plain_card(name: str, graphs: Mapping[str, int]) -> str:
     """Return a card for a folder that has none: its name, and its graphs with their bytes."""
-    rows = [(f"`{graph}`", _megabytes(size)) for graph, size in graphs.items()]
+    rows = [(f"`{graph}`", megabytes(size)) for graph, size in graphs.items()]
     parts = (
         "---\ntags:\n- onnx\n---",
         f"# {name}",
         f"ONNX files, uploaded with Retort {__version__}, which measured nothing of them.",
-        _table(("file", "MB"), rows),
+        markdown_table(("file", "MB"), rows),
     )
     return "\n\n".join(parts) + "\n"
 
@@ -111,7 +112,7 @@ def _files(folder: Path, record: Mapping[str, Any]) -> Iterable[str]:
         (
             f"`{name}`",
             told["precision"],
-            _megabytes(graph_bytes(folder / name)),
+            megabytes(graph_bytes(folder / name)),
             str(told["opset"]),
             _code(told["inputs"]),
             _code(told["outputs"]),
@@ -119,38 +120,10 @@ def _files(folder: Path, record: Mapping[str, Any]) -> Iterable[str]:
         for name, told in record["files"].items()
     ]
     yield "## Files"
-    yield _table(("file", "precision", "MB", "opset", "inputs", "outputs"), rows)
+    yield markdown_table(("file", "precision", "MB", "opset", "inputs", "outputs"), rows)
     links = [f"`{name}` is `{file}`" for name, file in record["links"].items()]
     if links:
         yield f"Second names of the same bytes: {', '.join(links)}."
-
-
-def _measured(validation: Mapping[str, Any] | None) -> Iterable[str]:
-    yield "## Measured"
-    if validation is None:
-        yield (
-            "This conversion was not validated: how close its files are to the source is not known."
-        )
-        return
-    files = validation["files"]
-    yield (
-        f"Fidelity is the {validation['fidelity_unit']} with {validation['reference']}, which ran "
-        f"the source over {validation['texts']} texts; 1 is perfect. The largest difference is "
-        "between any two output values, relative where they exceed 1. Speed is against "
-        f"`{files[0]['file']}`, by batch×sequence, on the machine of the conversion."
-    )
-    shapes = [f"speed {shape}" for shape in validation["speed_shapes"]]
-    rows = [
-        (
-            f"`{told['file']}`",
-            f"{told['fidelity_mean']:.4f}",
-            f"{told['fidelity_min']:.4f}",
-            f"{told['largest_difference']:.1e}",
-            *(f"{speed:.2f}" for speed in told["speed"]),
-        )
-        for told in files
-    ]
-    yield _table(("file", "mean", "minimum", "largest difference", *shapes), rows)
 
 
 def _use(facts: CardFacts, graphs: Sequence[GraphFile]) -> Iterable[str]:
@@ -179,14 +152,5 @@ def _block(usage: Usage) -> str:
     return f"```{usage.language}\n{usage.code.rstrip()}\n```"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
 def _code(names: Sequence[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f}"

@@ -25,6 +25,7 @@ QUANTIZED_OPERATORS = frozenset(
         "QOrderedMatMul", "QuantizeLinear",
     }
 )  # fmt: skip
+HALF = "16-bit weights"
 HALVES = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
@@ -93,7 +94,22 @@ def quantized_by(model: onnx.ModelProto) -> str:
     halves = any(
         tensor.data_type in HALVES and len(tensor.dims) > 1 for tensor in tensors_of(model)
     )
-    return operators[0] if operators else "16-bit weights" if halves else ""
+    return operators[0] if operators else HALF if halves else ""
+
+
+def precision_of(model: onnx.ModelProto) -> str:
+    """Return ``fp32``, ``fp16``, or how many bits a graph's smallest weights have: ``8 bits``."""
+    shown = quantized_by(model)
+    if shown in ("", HALF):
+        return "fp16" if shown else "fp32"
+    nodes = [node for node in nodes_of(model.graph) if node.op_type in QUANTIZED_OPERATORS]
+    return f"{min(map(_bits, nodes))} bits"
+
+
+def _bits(node: onnx.NodeProto) -> int:
+    told = [attribute.i for attribute in node.attribute if attribute.name == "bits"]
+    usual = 4 if node.op_type in ("MatMulBnb4", "MatMulNBits") else 8
+    return told[0] if told else usual
 
 
 def _tensor_bytes(tensor: TensorProto) -> int:

@@ -62,6 +62,11 @@ def difference_of_outputs(before: Path, after: Path) -> float | None:
     return max(pairs, default=None)
 
 
+def vocabulary(path: Path) -> int:
+    """Return how many token ids a graph knows, or as many as are safe where it does not show."""
+    return _vocabularies(path).get("input_ids", SAFE_IDS)
+
+
 def _comparable(value: Any) -> bool:
     return isinstance(value, np.ndarray) and value.dtype.kind in "biuf"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from collections.abc import Mapping, Sequence
@@ -9,6 +10,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from retort.graphs.made_up_inputs import TYPES
 
 # A session's threads spin for tens of milliseconds after run() and slow whatever comes next.
 PAUSE_SECONDS = 0.1
@@ -18,10 +21,24 @@ SHAPES = ((1, 32), (8, 128))
 def token_inputs(session: Any, shape: tuple[int, int], vocabulary: int) -> dict[str, Any]:
     """Return random int64 ``[batch, sequence]`` tokens without padding, and no images."""
     tokens = np.random.default_rng(0).integers(0, vocabulary, shape, dtype=np.int64)
-    filled = {"input_ids": tokens, "attention_mask": np.ones(shape, np.int64)}
-    return {
-        value.name: filled.get(value.name, nothing(value, shape)) for value in session.get_inputs()
+    filled = {
+        "input_ids": tokens,
+        "attention_mask": np.ones_like(tokens),
+        "token_type_ids": np.zeros_like(tokens),
     }
+    return {
+        value.name: filled[value.name].astype(TYPES[value.type], copy=False)
+        if value.name in filled
+        else nothing(value, shape)
+        for value in session.get_inputs()
+    }
+
+
+def fits(session: Any, shape: tuple[int, ...]) -> bool:
+    """Tell whether a graph's token inputs may have this shape, ``[batch, sequence]``."""
+    declared = {value.name: value.shape for value in session.get_inputs()}["input_ids"]
+    sizes = zip(declared, shape, strict=True)
+    return all(size == given for size, given in sizes if isinstance(size, int))
 
 
 def nothing(value: Any, shape: tuple[int, int]) -> npt.NDArray[Any]:
@@ -39,7 +56,7 @@ def fastest_seconds(
     rounds: int = 3,
     budget_seconds: float = 0.1,
 ) -> dict[str, list[float]]:
-    """Return each session's fastest run at each shape, in seconds.
+    """Return each session's fastest run at each shape, in seconds; NaN where it takes no such one.
 
     Every round visits all sessions and shapes in a new random order, pauses, warms up, and then
     repeats the run within the budget.
@@ -48,6 +65,7 @@ def fastest_seconds(
         (name, shape): token_inputs(session, shape, vocabulary)
         for name, session in sessions.items()
         for shape in shapes
+        if fits(session, shape)
     }
     fastest = dict.fromkeys(inputs, float("inf"))
     order = list(inputs)
@@ -58,7 +76,7 @@ def fastest_seconds(
             time.sleep(PAUSE_SECONDS)
             seconds = _fastest_run(sessions[key[0]], inputs[key], budget_seconds)
             fastest[key] = min(fastest[key], seconds)
-    return {name: [fastest[name, shape] for shape in shapes] for name in sessions}
+    return {name: [fastest.get((name, s), math.nan) for s in shapes] for name in sessions}
 
 
 def speed_against(baseline: Sequence[float], seconds: Sequence[float]) -> list[float]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from onnx_configs.base import Tensors
 from retort.artifact import Checkpoint
 from retort.source.checkpoint_layout import modules
@@ -31,6 +34,7 @@ class SparseReference:
         self._outputs = outputs
         self._transformer, self._pooling = _document_modules(checkpoint)
         self._transformer.max_seq_length = max_length
+        self.vocabulary = int(self._transformer.auto_model.config.vocab_size)
 
     def tokenize(self, texts: Sequence[str], padding_side: str) -> Tensors:
         """Return the library's own tokens, padded on the given side."""
@@ -54,6 +58,21 @@ class SparseReference:
         if logits.numel() <= MOST_LOGITS:
             known["logits"] = logits.numpy()
         return {name: known[name] for name in self._outputs if name in known}
+
+    def pool(self, inputs: Tensors, logits: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """Return the sparse vectors, ``[batch, vocabulary]``, of ``[batch, sequence, vocabulary]``.
+
+        Args:
+            inputs: Those that gave the logits; their mask is read.
+            logits: They stay as they are.
+        """
+        import torch
+
+        mask = torch.from_numpy(inputs["attention_mask"])
+        values = torch.from_numpy(logits.astype(np.float32))
+        with torch.inference_mode():
+            features = self._pooling({"token_embeddings": values, "attention_mask": mask})
+        return features["sentence_embedding"].numpy()
 
 
 def _document_modules(checkpoint: Checkpoint) -> tuple[Any, Any]:

@@ -132,6 +132,9 @@ def check_folder(folder: Path, *, unvalidated: bool) -> None:
         raise InputError(
             f"{path} does not say that all was validated: convert again, or {_UNVALIDATED}"
         )
+    page = record.get("report")
+    if page and not (folder / page).is_file():
+        logger.warning("%s is gone, though %s and the card name it", folder / page, RECORD)
     recorded = _recorded_graphs(path, record)
     for graph in recorded:
         _check_bytes(folder, graph)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 from tqdm import tqdm
 
-from onnx_configs.base import COUNTED_TOKENS, TEXT_INPUTS
 from retort.artifact import Artifact, Checkpoint, graph_bytes
-from retort.errors import FidelityError
+from retort.batch_mates import batch_mates, mixed_batch
+from retort.cases import Case, cases
+from retort.errors import FidelityError, InputError
 from retort.fidelity import largest_difference
+from retort.graphs.measured_graph import MeasuredGraph, found_graph
 from retort.graphs.onnx_file import summarize
 from retort.graphs.session import open_session
 from retort.graphs.timing import SHAPES, fastest_seconds, speed_against
@@ -31,55 +32,6 @@ logger = logging.getLogger(__name__)
 
 FP32_TOLERANCE = 1e-4
 POOR_FIDELITY = 0.9  # a mean below it is worth a warning even with --quiet
-BATCH = 8
-LEFT_PADDED_BATCHES = 4
-# Attention's memory grows with the square of the length: beyond this a check costs gigabytes.
-LONGEST_CHECKED = 2048
-
-
-@dataclass(frozen=True)
-class Case:
-    """One batch of the validation: how it is called, and the inputs."""
-
-    name: str
-    inputs: Tensors
-
-    @property
-    def counted(self) -> npt.NDArray[np.int64]:
-        """Which tokens are compared, ``[batch, sequence]``."""
-        return self.inputs.get(COUNTED_TOKENS, self.inputs["attention_mask"])
-
-
-def cases(reference: Reference, texts: Sequence[str]) -> Iterator[Case]:
-    """Yield batches of 8 and of 1, padded right and left, of length 1 and the maximum."""
-    ordered = sorted(texts, key=len)
-    batches = [ordered[start : start + BATCH] for start in range(0, len(ordered), BATCH)]
-    uneven = ordered[:: len(ordered) // (BATCH - 1)]
-    for batch in (uneven, *batches):
-        yield Case("batch 8, right padding", reference.tokenize(batch, "right"))
-    for batch in (uneven, *batches[:: max(1, len(batches) // LEFT_PADDED_BATCHES)]):
-        yield Case("batch 8, left padding", reference.tokenize(batch, "left"))
-    for text in texts:
-        yield Case("batch 1", reference.tokenize([text], "right"))
-    longest = _longest(reference, max(texts, key=len))
-    yield Case("maximum length", longest)
-    yield Case("length 1", _cut(longest, 1))
-
-
-def _longest(reference: Reference, text: str) -> Tensors:
-    goal, length = min(reference.max_length, LONGEST_CHECKED), 0
-    inputs = reference.tokenize([text], "right")
-    while length < inputs["input_ids"].shape[1] < goal:
-        length = inputs["input_ids"].shape[1]
-        text += " " + text
-        inputs = reference.tokenize([text], "right")
-    return _cut(inputs, LONGEST_CHECKED)
-
-
-def _cut(inputs: Tensors, length: int) -> Tensors:
-    """Return the first tokens of a batch; other inputs, such as images, stay."""
-    by_token = (*TEXT_INPUTS, COUNTED_TOKENS)
-    return {name: v[:, :length] if name in by_token else v for name, v in inputs.items()}
 
 
 def load_reference(
@@ -101,6 +53,8 @@ def validate(
     *,
     vocabulary: int,
     progress: bool,
+    texts: Sequence[str] | None = None,
+    found: bool = False,
 ) -> ValidationReport:
     """Run every file beside the reference and report how far apart they are.
 
@@ -111,42 +65,81 @@ def validate(
         reference: The untouched PyTorch model.
         vocabulary: The number of token ids, for the inputs of the timing.
         progress: Whether to draw a progress bar.
+        texts: The texts to run; None for those that ship.
+        found: Whether the files may be any tool's, with other and fewer inputs and outputs than
+            the family's; otherwise each must have all.
 
     Returns:
         One row for each file. Speed is against the first file.
 
     Raises:
+        InputError: If a found file has nothing that the reference gives.
         ConversionError: If a file cannot be run.
     """
-    texts = [sample.text for sample in validation_texts()]
+    texts = [sample.text for sample in validation_texts()] if texts is None else texts
     with doing("validation"), third_party_quiet():
         planned = list(cases(reference, texts))
         bar = tqdm(planned, desc="validate", unit="batch", disable=not progress)
-        tally = _compare(artifacts, family, reference, bar)
+        graphs = _open(artifacts, family, reference, found=found)
+        tally = _compare(graphs, family, reference, bar)
+        mates = _batch_mates(graphs, family, reference, texts)
+        del graphs
         speed = _speeds(artifacts, vocabulary, reference.max_length)
-    rows = [tally[name].row(name, artifact, speed[name]) for name, artifact in artifacts.items()]
+    rows = [
+        tally[name].row(name, artifact, speed[name], mates[name])
+        for name, artifact in artifacts.items()
+    ]
     shapes = [f"{batch}×{length}" for batch, length in _shapes(reference.max_length)]
     return ValidationReport(
         reference.library, family.fidelity_unit, len(texts), tuple(shapes), tuple(rows)
     )
 
 
+def _open(
+    artifacts: Mapping[str, Artifact], family: ModelFamily, reference: Reference, *, found: bool
+) -> dict[str, MeasuredGraph]:
+    sessions = {
+        name: open_session(a.path, spinning=False, arena=False) for name, a in artifacts.items()
+    }
+    if not found:
+        return {name: MeasuredGraph(session) for name, session in sessions.items()}
+    return {
+        name: found_graph(name, session, family, reference) for name, session in sessions.items()
+    }
+
+
 def _compare(
-    artifacts: Mapping[str, Artifact],
+    graphs: Mapping[str, MeasuredGraph],
     family: ModelFamily,
     reference: Reference,
     planned: Iterable[Case],
 ) -> dict[str, _Tally]:
-    sessions = {
-        name: open_session(a.path, spinning=False, arena=False) for name, a in artifacts.items()
-    }
-    tally = {name: _Tally() for name in artifacts}
+    tally = {name: _Tally(name) for name in graphs}
     for case in planned:
         expected = reference.run(case.inputs)
-        for name, session in sessions.items():
-            if _takes(session, case):
-                tally[name].add(family, case, expected, _run(session, case, expected))
+        for name, graph in graphs.items():
+            if graph.takes(case):
+                with doing(f"running {name}"):
+                    actual = graph.run(case, expected)
+                tally[name].add(family, case, expected, actual)
     return tally
+
+
+def _batch_mates(
+    graphs: Mapping[str, MeasuredGraph],
+    family: ModelFamily,
+    reference: Reference,
+    texts: Sequence[str],
+) -> dict[str, float]:
+    """Return what batch mates do to each file; NaN of one that takes no batches."""
+    together = mixed_batch(reference, texts)
+    wanted = list(reference.run(together.inputs))
+    return {
+        name: batch_mates(partial(graph.run, wanted=wanted), family, reference, texts)
+        if graph.takes(together)
+        else math.nan
+        for name, graph in graphs.items()
+    }
 
 
 def check_load(artifacts: Mapping[str, Artifact]) -> None:
@@ -185,19 +178,29 @@ def require_agreement(report: ValidationReport) -> None:
 class _Tally:
     """What one file has shown so far."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        self.name = name
         self.scores: list[float] = []
         self.difference = 0.0
         self.worst_case = ""
 
     def add(self, family: ModelFamily, case: Case, expected: Tensors, actual: Tensors) -> None:
         mask = case.counted
-        self.scores.extend(family.fidelity(expected, actual, mask))
-        difference = largest_difference(expected, actual, mask)
+        common = {name: expected[name] for name in actual}
+        for name, values in common.items():
+            if values.shape != actual[name].shape:
+                raise InputError(
+                    f"{self.name}: its {name} has the shape {actual[name].shape} where the "
+                    f"reference's has {values.shape}; give the --reference it was made from"
+                )
+        self.scores.extend(family.fidelity(common, actual, mask))
+        difference = largest_difference(common, actual, mask)
         if difference > self.difference:
             self.difference, self.worst_case = difference, case.name
 
-    def row(self, name: str, artifact: Artifact, speed: Sequence[float]) -> FileReport:
+    def row(
+        self, name: str, artifact: Artifact, speed: Sequence[float], mates: float
+    ) -> FileReport:
         summary = summarize(artifact.path)
         return FileReport(
             file=name,
@@ -211,19 +214,9 @@ class _Tally:
             largest_difference=self.difference,
             worst_case=self.worst_case,
             speed=tuple(speed),
+            batch_mates=mates,
+            scores=tuple(round(float(score), 6) for score in self.scores),
         )
-
-
-def _takes(session: Any, case: Case) -> bool:
-    """Tell whether a graph has inputs for all that a batch holds: a text graph takes no images."""
-    known = {value.name for value in session.get_inputs()}.union(TEXT_INPUTS, [COUNTED_TOKENS])
-    return all(name in known or not value.any() for name, value in case.inputs.items())
-
-
-def _run(session: Any, case: Case, names: Mapping[str, Any]) -> Tensors:
-    wanted = {value.name for value in session.get_inputs()}
-    inputs = {name: value for name, value in case.inputs.items() if name in wanted}
-    return dict(zip(names, session.run(list(names), inputs), strict=True))
 
 
 def _shapes(longest: int) -> list[tuple[int, int]]:
