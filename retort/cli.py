@@ -12,6 +12,7 @@ from retort import __version__
 from retort.command import run_command
 from retort.encode_command import ENCODE_OPTIONS, encode
 from retort.inspect_command import INSPECT_OPTIONS, inspect
+from retort.merge_command import MERGE_OPTIONS, merge
 from retort.one_line_parser import OneLineParser
 from retort.optimize_command import OPTIMIZE_OPTIONS, optimize
 from retort.push_command import PUSH_OPTIONS, push
@@ -37,6 +38,7 @@ VERBS: Mapping[str, Verb] = {
     "inspect": Verb(inspect, INSPECT_OPTIONS),
     "optimize": Verb(optimize, OPTIMIZE_OPTIONS),
     "quantize": Verb(quantize, QUANTIZE_OPTIONS),
+    "merge": Verb(merge, MERGE_OPTIONS),
     "push": Verb(push, PUSH_OPTIONS),
 }
 
