@@ -13,6 +13,7 @@ from retort.bench_command import BENCH_OPTIONS, bench
 from retort.command import run_command
 from retort.encode_command import ENCODE_OPTIONS, encode
 from retort.inspect_command import INSPECT_OPTIONS, inspect
+from retort.merge_command import MERGE_OPTIONS, merge
 from retort.one_line_parser import OneLineParser
 from retort.optimize_command import OPTIMIZE_OPTIONS, optimize
 from retort.push_command import PUSH_OPTIONS, push
@@ -41,6 +42,7 @@ VERBS: Mapping[str, Verb] = {
     "quantize": Verb(quantize, QUANTIZE_OPTIONS),
     "validate": Verb(validate, VALIDATE_OPTIONS),
     "bench": Verb(bench, BENCH_OPTIONS),
+    "merge": Verb(merge, MERGE_OPTIONS),
     "push": Verb(push, PUSH_OPTIONS),
 }
 

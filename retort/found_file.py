@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-
 from retort.artifact import Artifact, Step, joint_sha256
 from retort.errors import InputError
-from retort.graphs.found_graph import external_data, quantized_by, read_whole_graph
-from retort.graphs.onnx_file import save_graph
+from retort.graphs.external_data import write_merged
+from retort.graphs.found_graph import external_data, quantized_by, read_whole_outline
 from retort.record_update import place_of
 from retort.runtime.folder import Folder
 
@@ -53,13 +50,17 @@ class FoundFile:
             folder: A folder to make for a copy, where the stages would not read the external data:
                 they look for one file of one name, and onnx follows no links, hard ones included.
         """
+        path = self.path if self._is_plain() else self._copied(folder)
+        return Artifact(path, self.metadata.get("family", ""), self.steps())
+
+    def steps(self) -> tuple[Step, ...]:
+        """Return the steps that its folder's record tells, or that it was found."""
         place = place_of(self.path)
         steps = place.steps() if place else ()
-        if not steps:
-            digest = joint_sha256(self.files)
-            steps = (Step("found", {"file": self.path.name}, 0.0, self.bytes, digest),)
-        path = self.path if self._is_plain() else self._copied(folder)
-        return Artifact(path, self.metadata.get("family", ""), steps)
+        if steps:
+            return steps
+        digest = joint_sha256(self.files)
+        return (Step("found", {"file": self.path.name}, 0.0, self.bytes, digest),)
 
     def _is_plain(self) -> bool:
         _, *data = self.files
@@ -67,13 +68,9 @@ class FoundFile:
         return not links and set(self.external_data) <= {f"{self.path.name}_data"}
 
     def _copied(self, folder: Path) -> Path:
-        given = folder / "given"
-        for file, name in zip(self.files, (self.path.name, *self.external_data), strict=True):
-            (given / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(file, given / name)
+        folder.mkdir(parents=True, exist_ok=True)
         copy = folder / self.path.name
-        save_graph(onnx.load(str(given / self.path.name)), copy)
-        shutil.rmtree(given)
+        write_merged(read_whole_outline(self.path), self.path.parent, copy)
         return copy
 
     def refuse_quantized(self) -> None:
@@ -94,11 +91,15 @@ class FoundFile:
         Raises:
             InputError: If it would.
         """
-        folder = Path(os.path.realpath(self.path.parent))
-        own = {folder / name for name in (self.path.name, *self.external_data)}
-        place = Path(os.path.realpath(output.parent))
+        own = {_real(self.path.parent) / name for name in (self.path.name, *self.external_data)}
+        place = _real(output.parent)
         if own & {place / output.name, place / f"{output.name}_data"}:
             raise InputError(f"{output} is what is read; choose another --output")
+
+    def is_at(self, output: Path) -> bool:
+        """Tell whether a path is this graph's own."""
+        own = _real(self.path.parent) / self.path.name
+        return own == _real(output.parent) / output.name
 
 
 def graph_at(path: Path) -> Path:
@@ -116,8 +117,13 @@ def find_file(path: Path) -> FoundFile:
     Raises:
         InputError: If there is none, it is not ONNX, or its external data is not whole.
     """
-    model = read_whole_graph(path)
-    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    outline = read_whole_outline(path)
+    metadata = {entry.key: entry.value for entry in outline.metadata_props}
     for key in LEFT_BY_TOOLS:
         metadata.pop(key, None)
-    return FoundFile(path, metadata, tuple(external_data(model)), quantized_by(model))
+    data = tuple(name for name in external_data(outline) if name != path.name)
+    return FoundFile(path, metadata, data, quantized_by(outline))
+
+
+def _real(folder: Path) -> Path:
+    return Path(os.path.realpath(folder))

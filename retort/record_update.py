@@ -38,10 +38,21 @@ class Place:
         Raises:
             InputError: If the record is not JSON.
         """
+        return tuple(Step(**step) for step in self._entry().get("steps", ()))
+
+    def precision(self) -> str | None:
+        """Return the graph's precision, None where it is not recorded.
+
+        Raises:
+            InputError: If the record is not JSON.
+        """
+        return self._entry().get("precision")
+
+    def _entry(self) -> Mapping[str, Any]:
         record = read_object(self.record)
         file = record.get("links", {}).get(self.name, self.name)
-        entry = record.get("files", {}).get(file, {})
-        return tuple(Step(**step) for step in entry.get("steps", ()))
+        entry: Mapping[str, Any] = record.get("files", {}).get(file, {})
+        return entry
 
     def add(self, artifact: Artifact, target: Path) -> None:
         """Write the record with this graph in it to ``target``.

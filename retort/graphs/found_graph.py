@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import mmap
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto
-from onnx.external_data_helper import ExternalDataInfo, uses_external_data
+from onnx.external_data_helper import uses_external_data
 
 from retort.errors import InputError
+from retort.graphs.external_data import range_of, read_outline
 from retort.graphs.onnx_file import nodes_of, tensors_of
 from retort.json_files import refuse_lfs_pointer
 
@@ -35,18 +35,26 @@ def read_graph(path: Path) -> onnx.ModelProto:
     Raises:
         InputError: If there is no such file, or it is not ONNX.
     """
+    return _read(path, _parsed)
+
+
+def read_whole_outline(path: Path) -> onnx.ModelProto:
+    """Read a graph's outline, without weights from anywhere, all of which must be there.
+
+    Raises:
+        InputError: If the graph cannot be read, or external data is missing or cut short.
+    """
+    outline = _read(path, read_outline)
+    _check_external_data(path, outline)
+    return outline
+
+
+def _read(path: Path, parse: Callable[[Path], onnx.ModelProto]) -> onnx.ModelProto:
     if not path.is_file():
         raise InputError(f"{path}: no such file; give an .onnx file")
     refuse_lfs_pointer(path)
-    model = onnx.ModelProto()
     try:
-        # Mapped, not read: with its weights inside, a graph need not be in memory twice.
-        with (
-            path.open("rb") as stream,
-            mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-            memoryview(mapped) as content,
-        ):
-            model.ParseFromString(content)
+        model = parse(path)
     except (DecodeError, ValueError) as error:  # an empty file cannot be mapped
         raise InputError(f"{path}: not an ONNX file, or cut short; make it again") from error
     if not (model.ir_version and model.opset_import and model.graph.node):
@@ -54,22 +62,31 @@ def read_graph(path: Path) -> onnx.ModelProto:
     return model
 
 
-def read_whole_graph(path: Path) -> onnx.ModelProto:
-    """Read a graph without its external data, which must be there.
+def _parsed(path: Path) -> onnx.ModelProto:
+    model = onnx.ModelProto()
+    # Mapped, not read: with its weights inside, a graph need not be in memory twice.
+    with (
+        path.open("rb") as stream,
+        mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
+        memoryview(mapped) as content,
+    ):
+        model.ParseFromString(content)
+    return model
 
-    Raises:
-        InputError: If the graph cannot be read, or external data is missing or cut short.
-    """
-    model = read_graph(path)
-    for name, needed in external_data(model).items():
+
+def _check_external_data(path: Path, model: onnx.ModelProto) -> None:
+    try:
+        needed = external_data(model)
+    except ValueError as error:
+        raise InputError(f"{path}: says wrongly where its tensors are ({error})") from error
+    for name, length in needed.items():
         file = path.parent / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise InputError(f"{path}: its external data {name} leads out of its folder")
         if not file.is_file():
             raise InputError(f"{path}: its external data {name} is missing; put it beside the file")
-        if file.stat().st_size < needed:
+        if file.stat().st_size < length:
             raise InputError(f"{path}: its external data {name} is cut short; copy it again")
-    return model
 
 
 def external_data(model: onnx.ModelProto) -> Mapping[str, int]:
@@ -77,10 +94,9 @@ def external_data(model: onnx.ModelProto) -> Mapping[str, int]:
     needed: dict[str, int] = {}
     for tensor in tensors_of(model):
         if uses_external_data(tensor):
-            info = ExternalDataInfo(tensor)
-            length = info.length or _tensor_bytes(tensor)
-            end = int(info.offset or 0) + int(length)
-            needed[info.location] = max(needed.get(info.location, 0), end)
+            found = range_of(tensor, Path())
+            name = found.file.as_posix()
+            needed[name] = max(needed.get(name, 0), found.offset + found.length)
     return needed
 
 
@@ -110,7 +126,3 @@ def _bits(node: onnx.NodeProto) -> int:
     told = [attribute.i for attribute in node.attribute if attribute.name == "bits"]
     usual = 4 if node.op_type in ("MatMulBnb4", "MatMulNBits") else 8
     return told[0] if told else usual
-
-
-def _tensor_bytes(tensor: TensorProto) -> int:
-    return math.prod(tensor.dims) * onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import onnx
 from onnx.external_data_helper import uses_external_data
@@ -44,8 +43,8 @@ def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     for node in graph.node:
         yield node
         for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from nodes_of(attribute.g)
+            for inner in (attribute.g, *attribute.graphs):
+                yield from nodes_of(inner)
 
 
 def summarize(path: Path) -> GraphSummary:
@@ -81,36 +80,13 @@ def settle_header(source: Path, target: Path, metadata: Mapping[str, str]) -> No
     del model.opset_import[:]
     model.opset_import.extend(kept)
     onnx.helper.set_model_props(model, dict(metadata))
-    data = [Path(name) for name in _external_files(model)]
-    _point_external_data(model, {name.name: f"{target.name}_data" for name in data})
+    data = [Path(name) for name in external_files(model)]
+    point_external_data(model, {name.name: f"{target.name}_data" for name in data})
     onnx.save(model, str(target))
     for name in data:
         beside = target.parent / f"{target.name}_data"
         link_or_copy(source.parent / name, beside)
         beside.chmod(target.stat().st_mode)  # onnx makes external data private to its writer
-
-
-def settle_external_data(path: Path) -> None:
-    """Give external data the one name that transformers.js finds: ``<file>_data``.
-
-    ONNX Runtime's tools write ``<file>.data``; the reference inside the graph changes with it.
-    """
-    if not any(path.parent.glob(f"{path.name}[._]data*")):
-        return
-    model = onnx.load(str(path), load_external_data=False)
-    wanted = f"{path.name}_data"
-    names = [name for name in _external_files(model) if name != wanted]
-    if not names:
-        return
-    if len(names) > 1:
-        whole = onnx.load(str(path))
-        onnx.save(whole, str(path), save_as_external_data=True, location=wanted)
-    else:
-        (path.parent / names[0]).rename(path.parent / wanted)
-        _point_external_data(model, {names[0]: wanted})
-        onnx.save(model, str(path))
-    for name in names:
-        (path.parent / name).unlink(missing_ok=True)
 
 
 def rewrite_graph(path: Path, rewrite: Callable[[onnx.ModelProto], None]) -> None:
@@ -156,17 +132,32 @@ def constant_names(graph: onnx.GraphProto) -> set[str]:
     return names | {node.output[0] for node in graph.node if node.op_type == "Constant"}
 
 
-def tensors_of(model: onnx.ModelProto) -> Iterable[onnx.TensorProto]:
-    """Yield a model's initializers and constants, those of subgraphs included."""
-    yield from model.graph.initializer
-    for node in nodes_of(model.graph):
+def tensors_of(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Yield a model's initializers and constants, those of subgraphs and functions included."""
+    yield from _tensors_of_graph(model.graph)
+    for function in model.functions:
+        yield from _tensors_of_nodes(function.node)
+
+
+def _tensors_of_graph(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _tensors_of_nodes(graph.node)
+
+
+def _tensors_of_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    for node in nodes:
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
-            yield from attribute.g.initializer
+            yield from attribute.tensors
+            for graph in (attribute.g, *attribute.graphs):
+                yield from _tensors_of_graph(graph)
 
 
-def _external_files(model: onnx.ModelProto) -> list[str]:
+def external_files(model: onnx.ModelProto) -> list[str]:
+    """Return the names of the files that a model's tensors lie in, each once."""
     files = {
         entry.value: None
         for tensor in tensors_of(model)
@@ -177,7 +168,8 @@ def _external_files(model: onnx.ModelProto) -> list[str]:
     return list(files)
 
 
-def _point_external_data(model: onnx.ModelProto, renamed: Mapping[str, Any]) -> None:
+def point_external_data(model: onnx.ModelProto, renamed: Mapping[str, str]) -> None:
+    """Change the names of the files that a model's tensors lie in."""
     for tensor in tensors_of(model):
         for entry in tensor.external_data:
             if entry.key == "location":

@@ -27,8 +27,8 @@ def output_file(target: Path, *, force: bool, record: Path | None = None) -> Ite
     What stands at the target is never written to, only replaced by a rename: another name of the
     same bytes (a hard link) keeps them. After an error, Ctrl-C, SIGTERM or SIGHUP all is as it
     was; what a killed process left is removed by the next run for the same target. A graph with
-    external data is two files: there the old graph is removed first, so that the new data never
-    stand beside the old graph.
+    external data is two files: where new data replace the old ones, the old graph is removed
+    first, so that it never stands beside data that are not its own.
 
     Args:
         target: The ``.onnx`` file to make, in a folder that exists.
@@ -54,7 +54,9 @@ def output_file(target: Path, *, force: bool, record: Path | None = None) -> Ite
         with temporary_files_in(scratch), _explaining(target, only=DISK_ERRORS):
             yield scratch / target.name
         with _explaining(target):
-            _refuse_existing(target, force)  # somebody may have made one in the meantime
+            for file in graph_files(scratch / target.name):
+                # Somebody may have made one in the meantime; other graphs' data may lie there.
+                _refuse_existing(target.with_name(file.name), force)
             _put_in_place(scratch / target.name, target, record)
 
 
@@ -72,7 +74,7 @@ def _put_in_place(new: Path, target: Path, record: Path | None) -> None:
     sync_tree(new.parent)
     with stop_signals_wait():
         old_data = set(graph_files(target)[1:])
-        if old_data or data:
+        if any(target.with_name(file.name).exists() for file in data):
             target.unlink(missing_ok=True)
         for file in data:
             file.rename(target.with_name(file.name))

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.arguments import OPSETS
 from retort.artifact import Artifact, Checkpoint
 from retort.errors import ConversionError, InputError
-from retort.graphs.onnx_file import rewrite_graph, settle_external_data
+from retort.graphs.external_data import settle_external_data
+from retort.graphs.onnx_file import rewrite_graph
 from retort.talk import third_party_work
 
 if TYPE_CHECKING:
@@ -46,15 +49,16 @@ def export(
         recipe = family.recipe(checkpoint, arguments)
         config = family.onnx_config(checkpoint, recipe)
         opset = arguments.opset or max(PORTABLE_OPSET, min(config.DEFAULT_ONNX_OPSET, OPSETS[-1]))
-        onnx_export_from_model(
-            _load_model(checkpoint, recipe, arguments.device),
-            output=folder,
-            task=recipe.task,
-            opset=opset,
-            device=arguments.device,
-            do_validation=False,
-            custom_onnx_configs={"model": config},
-        )
+        with _external_data_left_alone():
+            onnx_export_from_model(
+                _load_model(checkpoint, recipe, arguments.device),
+                output=folder,
+                task=recipe.task,
+                opset=opset,
+                device=arguments.device,
+                do_validation=False,
+                custom_onnx_configs={"model": config},
+            )
     path = folder / "model.onnx"
     settle_external_data(path)
     if recipe.rewrite is not None:
@@ -62,6 +66,22 @@ def export(
     settings = {"task": recipe.task, "opset": opset, "outputs": list(recipe.outputs)}
     seconds = time.perf_counter() - started
     return Artifact(path, family.name).after(path, "export", settings, seconds)
+
+
+@contextmanager
+def _external_data_left_alone() -> Iterator[None]:
+    """Keep Optimum from loading all that PyTorch wrote outside a graph, to write it as one file.
+
+    The model is in memory as well at that moment; ``settle_external_data`` copies in blocks.
+    """
+    from optimum.exporters.onnx import convert as exporter
+
+    theirs = exporter.check_model_uses_external_data
+    exporter.check_model_uses_external_data = lambda model: False
+    try:
+        yield
+    finally:
+        exporter.check_model_uses_external_data = theirs
 
 
 def _load_model(checkpoint: Checkpoint, recipe: GraphRecipe, device: str) -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from retort.artifact import Artifact, Checkpoint, graph_files
-from retort.graphs.onnx_file import settle_external_data
+from retort.graphs.external_data import settle_external_data
 from retort.output.output_folder import link_or_copy
 from retort.talk import third_party_work
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.artifact import Artifact, graph_files
+from retort.graphs.external_data import settle_external_data
 from retort.graphs.float16 import convert_to_float16
 from retort.graphs.onnx_file import (
     constant_names,
     infer_shapes,
     save_graph,
-    settle_external_data,
     summarize,
 )
 from retort.graphs.processor import resolve_target
