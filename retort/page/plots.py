@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from retort.page.label_places import LINE, Circle, label_places
+from retort.page.label_places import GAP, Circle, label_places
 from retort.page.nines import PERFECT, lowest, nines, nines_axis, nines_ticks
 from retort.page.points import Point, node_labels
 from retort.page.svg import ACCENT, BAD, GOOD, GRID, INK, MUTED, PAPER, WIDTH, as_svg, figure
@@ -164,8 +164,8 @@ def _labels(axes: Axes, points: Sequence[Point]) -> None:
     for text, circle, place in zip(texts, circles, places, strict=True):
         ends = (place.left / width, place.middle / height)
         axes.text(*ends, text, transform=axes.transAxes, va="center_baseline")
-        if abs(place.middle - circle.y) > circle.radius + LINE:
-            x, y = place.nearest(circle)
+        x, y = place.nearest(circle)
+        if math.hypot(x - circle.x, y - circle.y) > circle.radius + 2 * GAP:
             line = [[circle.x / width, x / width], [circle.y / height, y / height]]
             axes.plot(*line, transform=axes.transAxes, color=MUTED, linewidth=0.8)
 
