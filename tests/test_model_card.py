@@ -107,17 +107,34 @@ def test_the_sample_text_of_a_checkpoint_is_the_one_in_the_code(
 
 
 def test_what_was_measured_stands_there_figure_by_figure(tmp_path: Path) -> None:
-    row = {"fidelity_mean": 0.99694, "fidelity_min": 0.9444, "largest_difference": 0.036}
+    row = {"fidelity_mean": 0.99694, "fidelity_min": 0.9444, "batch_mates": 0.98765}
     validation = {
         "reference": "transformers 4.57.6",
         "fidelity_unit": "share of tokens with the same tag",
         "texts": 173,
         "speed_shapes": ["1×32"],
-        "files": [{"file": "onnx/model.onnx", **row, "speed": [1.534]}],
+        "files": [
+            {"file": "onnx/model.onnx", "largest_difference": 0.036, **row, "speed": [1.534]}
+        ],
+        "ladders": [
+            {
+                "precision": "QInt8",
+                "min_fidelity": 0.99,
+                "rungs": [
+                    {"recipe": "plain", "bytes": 10**6, "passed": False, "note": "", **row}
+                    | {"speed": [2.0]},
+                    {"recipe": "static", "bytes": 2 * 10**6, "passed": True, "note": "kept", **row}
+                    | {"speed": []},
+                ],
+            }
+        ],
     }
-    card = rewritten(tmp_path, validation=validation)
-    assert "| file | mean | minimum | largest difference | speed 1×32 |" in card
-    assert "| `onnx/model.onnx` | 0.9969 | 0.9444 | 3.6e-02 | 1.53 |" in card
+    card = rewritten(tmp_path, validation=validation, report="report.html")
+    assert "| file | mean | minimum | largest difference | alone/batch | speed 1×32 |" in card
+    assert "| `onnx/model.onnx` | 0.9969 | 0.9444 | 3.6e-02 | 0.9877 | 1.53 |" in card
+    assert "| plain | failed | 1.0 | 0.9969 | 0.9444 | 0.9877 | 2.00 |  |" in card
+    assert "| static | passed | 2.0 | 0.9969 | 0.9444 | 0.9877 | – | kept |" in card
+    assert "[report.html](report.html)" in card
     assert "share of tokens with the same tag with transformers 4.57.6" in card
     assert "over 173 texts" in card
     assert "not validated" not in card

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from functools import cache
@@ -105,7 +104,9 @@ def test_the_record_holds_the_report() -> None:
     assert result.report is not None
     record = json.loads((result.plan.target / "conversion.json").read_text(encoding="utf-8"))
     assert record["validated"] is True
-    assert record["validation"] == json.loads(json.dumps(dataclasses.asdict(result.report)))
+    assert record["validation"] == json.loads(json.dumps(result.report.as_json()))
+    assert record["report"] == "report.html"
+    assert (result.plan.target / "report.html").read_text(encoding="utf-8").count("<svg") == 3
 
 
 def test_the_files_made_without_validation_agree_as_well() -> None:

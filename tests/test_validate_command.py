@@ -14,6 +14,7 @@ from command_line import Ended
 from converted import converted, workshop
 from found_graphs import anserini_graph, optimum_export, pylate_export, with_external_data
 from graph_commands import error_of, folder_of_ours, run
+from onnx import TensorProto, helper
 
 TEXTS = (
     "a text", "Where is the station?", "x = 1", "Zwei Wörter mehr als vorher, und noch einige",
@@ -65,6 +66,27 @@ def renamed_without_pooling(folder: Path) -> Path:
     folder.mkdir()
     onnx.save(model, folder / "tokens.onnx")
     return folder
+
+
+def without_mask(graph: Path, target: Path) -> Path:
+    """Write a graph that takes ``input_ids`` alone, as Anserini has it for BGE."""
+    model = onnx.load(graph)
+    shape = helper.make_node("Shape", ["input_ids"], ["ids_shape"])
+    fills = [
+        helper.make_node(
+            "ConstantOfShape",
+            ["ids_shape"],
+            [name],
+            value=helper.make_tensor("value", TensorProto.INT64, [1], [filled]),
+        )
+        for name, filled in (("attention_mask", 1), ("token_type_ids", 0))
+    ]
+    nodes = [shape, *fills, *model.graph.node]
+    del model.graph.node[:], model.graph.input[1:]
+    model.graph.node.extend(nodes)
+    assert [value.name for value in model.graph.input] == ["input_ids"]
+    onnx.save(model, target)
+    return target
 
 
 def test_a_folder_of_ours_has_a_row_for_every_distinct_graph(
@@ -125,6 +147,15 @@ def test_a_graph_for_one_text_at_a_time_is_measured_on_such(
     (row,) = validated(capsys, path.parent, *reference).values()
     assert row["fidelity_min"] > 0.99999
     assert row["worst_case"] in ("batch 1", "maximum length", "length 1")
+    assert row["batch_mates"] is None
+
+
+def test_a_graph_without_a_mask_is_measured_on_batches_without_padding(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    graph = without_mask(optimum_export() / "model.onnx", tmp_path / "bge.onnx")
+    (row,) = validated(capsys, graph.parent, "--reference", workshop() / "found" / "bert").values()
+    assert row["fidelity_min"] > 0.99999
     assert row["batch_mates"] is None
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from retort.page.label_places import GAP, Circle, label_places
 from retort.page.nines import PERFECT, lowest, nines, nines_axis, nines_ticks
 from retort.page.points import Point, node_labels
 from retort.page.svg import ACCENT, BAD, GOOD, GRID, INK, MUTED, PAPER, WIDTH, as_svg, figure
@@ -93,10 +94,10 @@ def tradeoff_plot(name: str, points: Sequence[Point]) -> str:
             place = point.speed, nines(point.mean)
             axes.scatter(*place, s=area, color=_colour(point), alpha=0.22, linewidth=0)
             axes.scatter(*place, s=14, color=_colour(point))
-        _labels(axes, points)
         axes.set_xlabel("speed against fp32, mean over shapes")
         axes.set_title("mean fidelity", loc="left", fontsize=12, color=MUTED, pad=8)
         drawn.subplots_adjust(left=64 / WIDTH, right=1 - 8 / WIDTH, top=0.91, bottom=0.15)
+        _labels(axes, points)
         told = "; ".join(
             f"{p.label}: {p.speed:.2f} times as fast, mean fidelity {_figure(p.mean)}, "
             f"{p.bytes / 1e6:.1f} MB"
@@ -144,25 +145,29 @@ def _margins(drawn: Figure, labels: Sequence[str], right: float) -> None:
 
 
 def _labels(axes: Axes, points: Sequence[Point]) -> None:
-    """Write each label beside its point, lower and beside the next where two would meet."""
-    low, high = axes.get_ylim()
-    line = 17 * (high - low) / (0.76 * TRADEOFF_HEIGHT)
-    left, right = axes.get_xlim()
-    near = 60 * (right - left) / WIDTH
+    """Write each label where it hides nothing, with a line to its point if that is not near."""
+    box = axes.get_position()
+    width, height = box.width * WIDTH, box.height * TRADEOFF_HEIGHT
+    (left, right), (low, high) = axes.get_xlim(), axes.get_ylim()
     largest = max(point.bytes for point in points)
-    written: list[tuple[float, float, float]] = []
-    for point in sorted(points, key=lambda point: (-nines(point.mean), -point.speed)):
-        x, y, gap = point.speed, nines(point.mean), 6 + _radius(point, largest)
-        while met := [w for w in written if abs(w[0] - x) < near and abs(w[1] - y) < 0.99 * line]:
-            x, y, gap = met[-1][0], met[-1][1] - line, met[-1][2]
-        written.append((x, y, gap))
-        axes.annotate(
-            f"{point.label}, {point.bytes / 1e6:.1f} MB",
-            (x, y),
-            xytext=(gap, 0),
-            textcoords="offset points",
-            va="center_baseline",
+    texts = [f"{point.label}, {point.bytes / 1e6:.1f} MB" for point in points]
+    circles = [
+        Circle(
+            (point.speed - left) / (right - left) * width,
+            (nines(point.mean) - low) / (high - low) * height,
+            _radius(point, largest),
+            LETTER * len(text),
         )
+        for point, text in zip(points, texts, strict=True)
+    ]
+    places = label_places(circles, width, height)
+    for text, circle, place in zip(texts, circles, places, strict=True):
+        ends = (place.left / width, place.middle / height)
+        axes.text(*ends, text, transform=axes.transAxes, va="center_baseline")
+        x, y = place.nearest(circle)
+        if math.hypot(x - circle.x, y - circle.y) > circle.radius + 2 * GAP:
+            line = [[circle.x / width, x / width], [circle.y / height, y / height]]
+            axes.plot(*line, transform=axes.transAxes, color=MUTED, linewidth=0.8)
 
 
 def _radius(point: Point, largest: int) -> float:

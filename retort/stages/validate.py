@@ -8,24 +8,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
 from tqdm import tqdm
 
-from retort.artifact import Artifact, Checkpoint, graph_bytes
+from retort.artifact import Artifact, Checkpoint
 from retort.batch_mates import batch_mates, mixed_batch
 from retort.cases import Case, cases
-from retort.errors import FidelityError, InputError
-from retort.fidelity import largest_difference
+from retort.errors import FidelityError
 from retort.graphs.measured_graph import MeasuredGraph, found_graph
-from retort.graphs.onnx_file import summarize
 from retort.graphs.session import open_session
 from retort.graphs.timing import SHAPES, fastest_seconds, speed_against
-from retort.report import FileReport, ValidationReport
+from retort.report import ValidationReport
 from retort.talk import doing, third_party_quiet
+from retort.tally import Tally
 from retort.texts import validation_texts
 
 if TYPE_CHECKING:
-    from onnx_configs.base import ModelFamily, Reference, Tensors
+    from onnx_configs.base import ModelFamily, Reference
     from retort.arguments import ExportArguments
 
 logger = logging.getLogger(__name__)
@@ -86,8 +84,7 @@ def validate(
         del graphs
         speed = _speeds(artifacts, vocabulary, reference.max_length)
     rows = [
-        tally[name].row(name, artifact, speed[name], mates[name])
-        for name, artifact in artifacts.items()
+        tally[name].row(artifact, speed[name], mates[name]) for name, artifact in artifacts.items()
     ]
     shapes = [f"{batch}×{length}" for batch, length in _shapes(reference.max_length)]
     return ValidationReport(
@@ -113,8 +110,8 @@ def _compare(
     family: ModelFamily,
     reference: Reference,
     planned: Iterable[Case],
-) -> dict[str, _Tally]:
-    tally = {name: _Tally(name) for name in graphs}
+) -> dict[str, Tally]:
+    tally = {name: Tally(name) for name in graphs}
     for case in planned:
         expected = reference.run(case.inputs)
         for name, graph in graphs.items():
@@ -173,50 +170,6 @@ def require_agreement(report: ValidationReport) -> None:
                 f"{row.file}: differs from {report.reference} by {row.largest_difference:.2g} "
                 f"({row.worst_case}), more than {FP32_TOLERANCE:g}; no folder was written"
             )
-
-
-class _Tally:
-    """What one file has shown so far."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.scores: list[float] = []
-        self.difference = 0.0
-        self.worst_case = ""
-
-    def add(self, family: ModelFamily, case: Case, expected: Tensors, actual: Tensors) -> None:
-        mask = case.counted
-        common = {name: expected[name] for name in actual}
-        for name, values in common.items():
-            if values.shape != actual[name].shape:
-                raise InputError(
-                    f"{self.name}: its {name} has the shape {actual[name].shape} where the "
-                    f"reference's has {values.shape}; give the --reference it was made from"
-                )
-        self.scores.extend(family.fidelity(common, actual, mask))
-        difference = largest_difference(common, actual, mask)
-        if difference > self.difference:
-            self.difference, self.worst_case = difference, case.name
-
-    def row(
-        self, name: str, artifact: Artifact, speed: Sequence[float], mates: float
-    ) -> FileReport:
-        summary = summarize(artifact.path)
-        return FileReport(
-            file=name,
-            precision=artifact.precision,
-            bytes=graph_bytes(artifact.path),
-            opset=summary.opset,
-            ir_version=summary.ir_version,
-            fused_operators=dict(summary.fused_operators),
-            fidelity_mean=float(np.mean(self.scores)),
-            fidelity_min=float(np.min(self.scores)),
-            largest_difference=self.difference,
-            worst_case=self.worst_case,
-            speed=tuple(speed),
-            batch_mates=mates,
-            scores=tuple(round(float(score), 6) for score in self.scores),
-        )
 
 
 def _shapes(longest: int) -> list[tuple[int, int]]:
