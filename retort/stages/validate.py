@@ -6,6 +6,8 @@ import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +18,7 @@ from onnx_configs.base import COUNTED_TOKENS, TEXT_INPUTS
 from retort.artifact import Artifact, Checkpoint, graph_bytes
 from retort.errors import FidelityError
 from retort.fidelity import largest_difference
-from retort.graphs.onnx_file import summarize
+from retort.graphs.onnx_file import LARGEST_SINGLE_FILE, summarize
 from retort.graphs.session import open_session
 from retort.graphs.timing import SHAPES, fastest_seconds, speed_against
 from retort.report import FileReport, ValidationReport
@@ -137,16 +139,49 @@ def _compare(
     reference: Reference,
     planned: Iterable[Case],
 ) -> dict[str, _Tally]:
+    tally = {name: _Tally() for name in artifacts}
+    answered = ((case, reference.run(case.inputs)) for case in planned)
+    if not _large(artifacts):
+        _compare_files(artifacts, family, answered, tally)
+        return tally
+    with TemporaryDirectory(prefix="retort-") as folder:
+        kept = list(_kept_on_disk(answered, Path(folder)))
+        for name, artifact in artifacts.items():
+            _compare_files({name: artifact}, family, kept, tally)
+    return tally
+
+
+def _large(artifacts: Mapping[str, Artifact]) -> bool:
+    """Tell whether the graphs together would fill the memory beside the reference."""
+    return any(graph_bytes(a.path) >= LARGEST_SINGLE_FILE for a in artifacts.values())
+
+
+def _kept_on_disk(
+    answered: Iterable[tuple[Case, Tensors]], folder: Path
+) -> Iterator[tuple[Case, Tensors]]:
+    """Yield batches with what was answered, mapped from files in a folder."""
+    for number, (case, outputs) in enumerate(answered):
+        kept = {}
+        for position, (name, values) in enumerate(outputs.items()):
+            path = folder / f"{number}-{position}.npy"
+            np.save(path, values)
+            kept[name] = np.load(path, mmap_mode="r")
+        yield case, kept
+
+
+def _compare_files(
+    artifacts: Mapping[str, Artifact],
+    family: ModelFamily,
+    answered: Iterable[tuple[Case, Tensors]],
+    tally: Mapping[str, _Tally],
+) -> None:
     sessions = {
         name: open_session(a.path, spinning=False, arena=False) for name, a in artifacts.items()
     }
-    tally = {name: _Tally() for name in artifacts}
-    for case in planned:
-        expected = reference.run(case.inputs)
+    for case, expected in answered:
         for name, session in sessions.items():
             if _takes(session, case):
                 tally[name].add(family, case, expected, _run(session, case, expected))
-    return tally
 
 
 def check_load(artifacts: Mapping[str, Artifact]) -> None:
@@ -233,7 +268,11 @@ def _shapes(longest: int) -> list[tuple[int, int]]:
 def _speeds(
     artifacts: Mapping[str, Artifact], vocabulary: int, longest: int
 ) -> dict[str, list[float]]:
-    sessions = {name: open_session(artifact.path) for name, artifact in artifacts.items()}
-    seconds = fastest_seconds(sessions, vocabulary, shapes=_shapes(longest))
+    apart = [{name: artifact} for name, artifact in artifacts.items()]
+    seconds: dict[str, list[float]] = {}
+    for together in apart if _large(artifacts) else [artifacts]:
+        sessions = {name: open_session(artifact.path) for name, artifact in together.items()}
+        seconds |= fastest_seconds(sessions, vocabulary, shapes=_shapes(longest))
+        del sessions
     baseline = next(iter(seconds.values()))
     return {name: speed_against(baseline, figures) for name, figures in seconds.items()}
