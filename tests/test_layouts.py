@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 import pytest
 from colbert_checkpoints import build_colbert
@@ -20,7 +22,9 @@ from transformers import AutoTokenizer
 
 import convert
 from retort.arguments import ConversionArguments
+from retort.errors import InputError
 from retort.runtime import load
+from retort.stages.publish import check_folder
 
 BUILDERS: Mapping[str, Callable[[Path], Path]] = {
     "embedding": lambda folder: build_sentence_transformer(folder, "bert"),
@@ -188,20 +192,41 @@ def test_the_first_8_bit_precision_has_the_general_name_beside_its_own(
 
 @for_each("family", ["embedding", "colbert"])
 @for_each("layout", ["root", "both"])
-def test_external_data_lies_beside_every_name_of_its_graph(family: str, layout: str) -> None:
+def test_external_data_lies_once_where_every_name_of_its_graph_finds_it(
+    family: str, layout: str
+) -> None:
     result = with_external_data(family, layout)
-    places = ["."] if layout == "root" else [".", "onnx"]
-    for place in places:
-        data = result.folder / place / "model.onnx_data"
-        assert data.samefile(result.folder / places[-1] / "model.onnx_data"), place
-        assert data.stat().st_nlink == len(places)
+    place = "" if layout == "root" else "onnx/"
+    data = {f"{place}model.onnx_data", f"{place}model_opt1.onnx_data"}
+    assert {name for name in files_of(result.folder) if name.endswith("_data")} == data
+    assert {(result.folder / name).stat().st_nlink for name in data} == {1}
+    found = {e.value for t in result.graph("model.onnx").graph.initializer for e in t.external_data}
+    assert f"{place}model.onnx_data" in found
     declared = result.json("config.json")["transformers.js_config"]["use_external_data_format"]
     assert declared == {"model.onnx": True, "model_opt1.onnx": True}
-    assert sorted(name for name in files_of(result.folder) if name.endswith("_data")) == sorted(
-        ["model.onnx_data", "model_opt1.onnx_data"]
-        if layout == "root"
-        else ["model.onnx_data", "onnx/model.onnx_data", "onnx/model_opt1.onnx_data"]
+
+
+@for_each("family", ["embedding", "colbert"])
+@for_each("layout", ["root", "both"])
+def test_onnx_loads_a_graph_with_external_data_under_every_name(family: str, layout: str) -> None:
+    result = with_external_data(family, layout)
+    portable = onnx.load(result.folder / min(result.graphs))
+    for name in result.graphs:
+        read = onnx.load(result.folder / name)
+        assert read == portable or "opt1" in name
+
+
+@for_each("family", ["embedding", "colbert"])
+def test_a_second_name_with_external_data_may_be_published(family: str) -> None:
+    folder = shutil.copytree(
+        with_external_data(family, "both").folder, workshop() / f"pub-{family}"
     )
+    check_folder(folder, unvalidated=True)
+    changed = onnx.load(folder / "model.onnx", load_external_data=False)
+    changed.graph.node[0].name = "another"
+    onnx.save(changed, folder / "model.onnx")
+    with pytest.raises(InputError, match="has changed since it was measured"):
+        check_folder(folder, unvalidated=True)
 
 
 @for_each("family", ["embedding", "colbert"])

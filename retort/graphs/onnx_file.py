@@ -89,6 +89,18 @@ def settle_header(source: Path, target: Path, metadata: Mapping[str, str]) -> No
         beside.chmod(target.stat().st_mode)  # onnx makes external data private to its writer
 
 
+def header_elsewhere(graph: Path, name: Path) -> bytes:
+    """Return a graph as it stands under a name further up, pointing at the same external data.
+
+    A second name of the data would not do: onnx refuses to load data with two hard links, since
+    through one a graph could reach files outside its folder.
+    """
+    model = onnx.load(str(graph), load_external_data=False)
+    below = graph.parent.relative_to(name.parent)
+    point_external_data(model, {file: (below / file).as_posix() for file in external_files(model)})
+    return bytes(model.SerializeToString())
+
+
 def rewrite_graph(path: Path, rewrite: Callable[[onnx.ModelProto], None]) -> None:
     """Change a graph in its file; external data stays where it is, unread."""
     model = onnx.load(str(path), load_external_data=False)

@@ -39,11 +39,6 @@ def check_config(folder: Path) -> dict[str, Any]:
 
 
 def _no_config(folder: Path, path: Path) -> str:
-    if (path.parent / "adapter_config.json").exists():
-        return (
-            f"{path.parent}: a LoRA adapter without its base model; merge them first with peft: "
-            "PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(folder)"
-        )
     if not any(folder.iterdir()):
         return f"{folder}: an empty folder; pass the folder of a saved checkpoint"
     return f"{path}: not found, so this is no transformers checkpoint; pass the folder that has it"

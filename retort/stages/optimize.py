@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,7 @@ def optimize(
         output.mkdir()
         configuration = _configuration(level, skip_shape_inference=skip_shape_inference)
         optimizer = _optimize(path, checkpoint, output, configuration)
+        shutil.rmtree(path.parent)  # onnx loads no external data that has a second name
     if "failed in shape inference" in printed.getvalue():
         logger.warning("ONNX Runtime could not infer shapes: fewer operators are fused")
     result = output / path.name

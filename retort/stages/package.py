@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from retort import __version__
 from retort.artifact import Artifact, Checkpoint, graph_files
-from retort.graphs.onnx_file import settle_header
+from retort.graphs.onnx_file import header_elsewhere, settle_header
 from retort.json_files import read_json, read_object, write_json
 from retort.output.output_folder import link_or_copy
 from retort.source.checkpoint_layout import LICENCES, ROUTER_FILE, Module, Router, modules, router
@@ -88,7 +88,8 @@ def package(
 
     Args:
         placed: The graphs by their names in the folder.
-        links: Further names of the same bytes, by name: they become hard links.
+        links: Further names of the same bytes, by name: they become hard links, or where there is
+            external data, headers that point at it.
         checkpoint: Where the files come from; only read.
         family: Adds its own sidecar files.
         arguments: Say which sidecars the graph needs.
@@ -119,13 +120,12 @@ def package(
 
 def _link(graph: Path, name: Path) -> bool:
     """Give a graph a second name, unless external data of that name would have to lie beside."""
-    data = graph_files(graph)[1:]
-    if data and name.parent == graph.parent:
+    if len(graph_files(graph)) == 1:
+        link_or_copy(graph, name)
+        return True
+    if name.parent == graph.parent:
         return False
-    link_or_copy(graph, name)
-    for file in data:
-        if not (name.parent / file.name).exists():
-            link_or_copy(file, name.parent / file.name)
+    name.write_bytes(header_elsewhere(graph, name))
     return True
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from retort.artifact import Checkpoint
 from retort.errors import InputError
+from retort.source.adapters import refuse_adapter
 from retort.source.checkpoint_checks import check_config, check_metadata, check_modules
 from retort.source.checkpoint_layout import backbone_folder, metadata_files, names_in, parts_of
 from retort.source.local_source import folder_name, local_folder
@@ -45,6 +46,7 @@ def resolve(
     if source.revision is not None:
         raise InputError(f"--revision is for Hub ids, and {source.model_id} is a folder; drop it")
     folder = path.resolve()
+    refuse_adapter(folder, source.model_id, names_in(folder, parts_of(folder)))
     checkpoint = _checked(source, folder, folder_name(path), commit=None)
     if with_weights:
         _check_local_weights(checkpoint)
@@ -119,6 +121,7 @@ def _download(
         more |= {name for name in names if name.endswith(".py")}
     if more:
         hub.download(listing, sorted(more), progress=False)
+    refuse_adapter(folder, source.model_id, names)
     checkpoint = _checked(source, folder, source.model_id, listing.commit)
     if with_weights:
         weights = weight_files(folder, names, allow_pickle=source.allow_pickle)
@@ -148,6 +151,7 @@ def _from_cache(
         folder.name,
     )
     try:
+        refuse_adapter(folder, source.model_id, names_in(folder, parts_of(folder)))
         checkpoint = _checked(source, folder, source.model_id, folder.name)
         if with_weights:
             _check_local_weights(checkpoint)

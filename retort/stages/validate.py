@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from retort.artifact import Artifact, Checkpoint
+from retort.artifact import Artifact, Checkpoint, graph_bytes
 from retort.batch_mates import batch_mates, mixed_batch
-from retort.cases import Case, cases
+from retort.cases import cases
 from retort.errors import FidelityError
 from retort.graphs.measured_graph import MeasuredGraph, found_graph
+from retort.graphs.onnx_file import LARGEST_SINGLE_FILE
 from retort.graphs.session import open_session
 from retort.graphs.timing import SHAPES, fastest_seconds, speed_against
+from retort.kept_answers import kept_on_disk
 from retort.report import ValidationReport
 from retort.talk import doing, third_party_quiet
 from retort.tally import Tally
@@ -25,6 +29,7 @@ from retort.texts import validation_texts
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily, Reference
     from retort.arguments import ExportArguments
+    from retort.kept_answers import Answered
 
 logger = logging.getLogger(__name__)
 
@@ -75,13 +80,20 @@ def validate(
         ConversionError: If a file cannot be run.
     """
     texts = [sample.text for sample in validation_texts()] if texts is None else texts
-    with doing("validation"), third_party_quiet():
+    scratch = TemporaryDirectory(prefix="retort-")
+    with doing("validation"), third_party_quiet(), scratch as folder:
         planned = list(cases(reference, texts))
         bar = tqdm(planned, desc="validate", unit="batch", disable=not progress)
-        graphs = _open(artifacts, family, reference, found=found)
-        tally = _compare(graphs, family, reference, bar)
-        mates = _batch_mates(graphs, family, reference, texts)
-        del graphs
+        answered: Answered = ((case, reference.run(case.inputs)) for case in bar)
+        if _large(artifacts):
+            answered = list(kept_on_disk(answered, Path(folder)))
+        tally: dict[str, Tally] = {}
+        mates: dict[str, float] = {}
+        for portion in _portions(artifacts):
+            graphs = _open(portion, family, reference, found=found)
+            tally |= _compare(graphs, family, answered)
+            mates |= _batch_mates(graphs, family, reference, texts)
+            del graphs
         speed = _speeds(artifacts, vocabulary, reference.max_length)
     rows = [
         tally[name].row(artifact, speed[name], mates[name]) for name, artifact in artifacts.items()
@@ -90,6 +102,16 @@ def validate(
     return ValidationReport(
         reference.library, family.fidelity_unit, len(texts), tuple(shapes), tuple(rows)
     )
+
+
+def _large(artifacts: Mapping[str, Artifact]) -> bool:
+    """Tell whether the graphs together would fill the memory beside the reference."""
+    return any(graph_bytes(a.path) >= LARGEST_SINGLE_FILE for a in artifacts.values())
+
+
+def _portions(artifacts: Mapping[str, Artifact]) -> list[Mapping[str, Artifact]]:
+    """Return the files that are open at once: of large ones, each by itself."""
+    return [{n: a} for n, a in artifacts.items()] if _large(artifacts) else [artifacts]
 
 
 def _open(
@@ -106,14 +128,10 @@ def _open(
 
 
 def _compare(
-    graphs: Mapping[str, MeasuredGraph],
-    family: ModelFamily,
-    reference: Reference,
-    planned: Iterable[Case],
+    graphs: Mapping[str, MeasuredGraph], family: ModelFamily, answered: Answered
 ) -> dict[str, Tally]:
     tally = {name: Tally(name) for name in graphs}
-    for case in planned:
-        expected = reference.run(case.inputs)
+    for case, expected in answered:
         for name, graph in graphs.items():
             if graph.takes(case):
                 with doing(f"running {name}"):
@@ -179,7 +197,10 @@ def _shapes(longest: int) -> list[tuple[int, int]]:
 def _speeds(
     artifacts: Mapping[str, Artifact], vocabulary: int, longest: int
 ) -> dict[str, list[float]]:
-    sessions = {name: open_session(artifact.path) for name, artifact in artifacts.items()}
-    seconds = fastest_seconds(sessions, vocabulary, shapes=_shapes(longest))
+    seconds: dict[str, list[float]] = {}
+    for together in _portions(artifacts):
+        sessions = {name: open_session(artifact.path) for name, artifact in together.items()}
+        seconds |= fastest_seconds(sessions, vocabulary, shapes=_shapes(longest))
+        del sessions
     baseline = next(iter(seconds.values()))
     return {name: speed_against(baseline, figures) for name, figures in seconds.items()}
