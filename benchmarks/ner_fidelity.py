@@ -168,7 +168,7 @@ def _parser() -> argparse.ArgumentParser:
         "on each line (default: ../shared/data/slots_snips beside the repository)",
     )  # fmt: skip
     parser.add_argument("--taggers", nargs="+", choices=TAGGERS, default=TAGGERS)
-    parser.add_argument("--steps", type=int, default=400, help="batches snips learns from (400)")
+    parser.add_argument("--steps", type=int, default=800, help="batches snips learns from (800)")
     add_checkpoint_option(parser)
     add_eight_bit_options(parser)
     return parser

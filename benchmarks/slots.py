@@ -15,7 +15,7 @@ from training import freeze_all_but, train
 from transformers import AutoModelForTokenClassification, AutoTokenizer, BatchEncoding
 
 TRAINED_LAYERS = ("layer.3.", "layer.4.", "layer.5.", "classifier")
-LEARNING_RATE = 5e-4
+LEARNING_RATE = 1.2e-3
 BATCH = 16
 SKIPPED = -100  # what the cross-entropy of PyTorch leaves out
 
