@@ -41,11 +41,17 @@ class GraphSummary:
 
 def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield every node of a graph and of the subgraphs inside its nodes."""
+    for part in graphs_of(graph):
+        yield from part.node
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the subgraphs inside its nodes."""
+    yield graph
     for node in graph.node:
-        yield node
         for attribute in node.attribute:
             if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from nodes_of(attribute.g)
+                yield from graphs_of(attribute.g)
 
 
 def summarize(path: Path) -> GraphSummary:
