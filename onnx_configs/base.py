@@ -90,6 +90,7 @@ class ModelFamily(ABC):
     tasks: ClassVar[tuple[str, ...]]
     fidelity_unit: ClassVar[str]
     precisions: ClassVar[Sequence[str]] = PRECISIONS
+    per_row: ClassVar[bool] = False  # whether 8-bit activations need a scale for each token
     layout: ClassVar[Layout] = "onnx"  # what --layout means where it is not given
     # Outputs that some tool's graphs have instead of the family's, for ``completed`` to read.
     partial_outputs: ClassVar[Sequence[str]] = ()

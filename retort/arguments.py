@@ -9,7 +9,10 @@ from typing import Any, ClassVar, Literal
 
 from retort.errors import InputError
 
-PRECISIONS = ("QInt8", "QUInt8", "Float16")
+PRECISIONS = ("QInt8", "QUInt8", "Float16", "Q8", "Q4", "Q4F16", "BNB4")
+REFUSED_PRECISIONS = {
+    "bfloat16": "ONNX Runtime has no MatMul, Add or Softmax in bfloat16 on a CPU; take Float16"
+}
 OPSETS = range(14, 21)  # those that Optimum's tracing exporter serves with today's attention
 Layout = Literal["onnx", "root", "both"]
 Pooling = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
@@ -135,7 +138,10 @@ class OptimizeArguments:
         default_factory=list,
         metadata=option(
             f"Precisions to write beside fp32: {', '.join(PRECISIONS)}; "
-            "several by commas or by repeating the option.",
+            "several by commas or by repeating the option. QInt8, QUInt8: 8-bit products. Float16: "
+            "half the size. Q8, Q4, BNB4 (NF4): weights of 8 or 4 bits, activations of 32; Q4F16: "
+            "of 16. Q8 needs ONNX Runtime 1.23 or later, and is not what transformers.js calls q8: "
+            "that is model_quantized.onnx, of QInt8 or QUInt8.",
             {"action": "extend", "metavar": "PRECISION"},
         ),
     )
@@ -159,6 +165,10 @@ class OptimizeArguments:
     target: Literal["auto", "avx2", "avx512_vnni", "arm64"] = field(
         default="auto",
         metadata=option("Processor that will run the 8-bit files; auto looks at this one."),
+    )
+    block_size: Literal[16, 32, 64, 128, 256] = field(
+        default=32,
+        metadata=option("n-bit weights and 8-bit tables: how many values share a scale."),
     )
     skip_shape_inference: bool = field(
         default=False,
@@ -295,6 +305,8 @@ class ConversionArguments(
         names = _split(self.quantize)
         by_lower = {name.lower(): name for name in PRECISIONS}
         for name in names:
+            if name.lower() in REFUSED_PRECISIONS:
+                raise InputError(f"--quantize {name}: {REFUSED_PRECISIONS[name.lower()]}")
             if name.lower() not in by_lower:
                 raise InputError(
                     f"--quantize {name}: unknown precision; choose from {', '.join(PRECISIONS)}"

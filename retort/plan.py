@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.arguments import ConversionArguments, Layout
 from retort.artifact import Artifact, Checkpoint
 from retort.errors import InputError
+from retort.graphs.n_bit_file import KINDS
 from retort.output.output_folder import target_folder
 from retort.stages.export import check_device
 from retort.stages.quantize import QuantizeSettings, choose_source, quantize_settings
@@ -25,7 +26,12 @@ TRANSFORMERS_JS_NAMES = {
     "QInt8": "onnx/model_int8.onnx",
     "QUInt8": "onnx/model_uint8.onnx",
     "Float16": "onnx/model_fp16.onnx",
+    "Q8": "onnx/model_q8.onnx",
+    "Q4": "onnx/model_q4.onnx",
+    "Q4F16": "onnx/model_q4f16.onnx",
+    "BNB4": "onnx/model_bnb4.onnx",
 }
+OF_DEFAULT_NAME = frozenset({"QInt8", "QUInt8"})
 DEFAULT_8_BIT_NAME = "onnx/model_quantized.onnx"  # what transformers.js calls q8
 
 
@@ -122,15 +128,22 @@ def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: Mo
             for stem, files in graphs.items()
             for link, file in link_names(arguments, files, layout, stem).items()
         },
-        quantize=tuple(quantize_settings(arguments, name) for name in arguments.quantize),
+        quantize=tuple(
+            replace(quantize_settings(arguments, name), per_row=family.per_row)
+            for name in arguments.quantize
+        ),
         optimize=arguments.optimize,
         promises_level=arguments.file_naming == "opt_level",
     )
 
 
 def needs_portable(precision: str, skip_shape_inference: bool) -> bool:
-    """Tell whether 8 bits need the portable graph: fused operators hide their weights' types."""
-    return skip_shape_inference and precision != "Float16"
+    """Tell whether a precision needs the portable graph.
+
+    Fused operators hide their weights from what writes n bits, and without shapes their types from
+    what writes 8.
+    """
+    return precision in KINDS or (skip_shape_inference and precision != "Float16")
 
 
 def _target(arguments: ConversionArguments, checkpoint: Checkpoint) -> Path:
@@ -157,7 +170,7 @@ def file_names(
         if by_level:
             made_at = 0 if needs_portable(precision, arguments.skip_shape_inference) else level
             files[precision] = f"onnx/model_opt{made_at}_{precision}.onnx"
-        elif precision != "Float16" and DEFAULT_8_BIT_NAME not in files.values():
+        elif precision in OF_DEFAULT_NAME and DEFAULT_8_BIT_NAME not in files.values():
             files[precision] = DEFAULT_8_BIT_NAME
         else:
             files[precision] = TRANSFORMERS_JS_NAMES[precision]

@@ -1,4 +1,4 @@
-"""``retort quantize``: one graph file in 8 or 16 bits."""
+"""``retort quantize``: one graph file in 4, 8 or 16 bits."""
 
 from __future__ import annotations
 
@@ -8,20 +8,40 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from retort.arguments import PRECISIONS, OptimizeArguments
+from retort.arguments import PRECISIONS, REFUSED_PRECISIONS, OptimizeArguments
 
-SUFFIXES = {"QInt8": "int8", "QUInt8": "uint8", "Float16": "fp16"}  # as transformers.js has them
+# As transformers.js has them; Q8 alone is a name of ours.
+SUFFIXES = {
+    "QInt8": "int8",
+    "QUInt8": "uint8",
+    "Float16": "fp16",
+    **{name: name.lower() for name in ("Q8", "Q4", "Q4F16", "BNB4")},
+}
 _HELP = {field.name: field.metadata["help"] for field in fields(OptimizeArguments)}
 _TARGETS = get_args(get_type_hints(OptimizeArguments)["target"])
+BLOCK_SIZES = get_args(get_type_hints(OptimizeArguments)["block_size"])
+
+
+def _precision(name: str) -> str:
+    if name in PRECISIONS:
+        return name
+    reason = REFUSED_PRECISIONS.get(name.lower(), f"choose from {', '.join(PRECISIONS)}")
+    raise argparse.ArgumentTypeError(f"{name}: {reason}")
+
 
 QUANTIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "file": {"type": Path, "metavar": "FILE", "help": "an fp32 .onnx file, or a folder with one"},
-    "--dtype": {"choices": PRECISIONS, "default": "QInt8", "help": "the precision; QInt8 if unset"},
+    "--dtype": {
+        "type": _precision,
+        "default": "QInt8",
+        "metavar": f"{{{','.join(PRECISIONS)}}}",
+        "help": "the precision; QInt8 if unset",
+    },
     "--output": {
         "type": Path,
         "metavar": "FILE",
-        "help": "the file to write; if unset <name>_int8.onnx, <name>_uint8.onnx or "
-        "<name>_fp16.onnx beside FILE",
+        "help": "the file to write; if unset <name>_ and the precision beside FILE: "
+        f"{', '.join(SUFFIXES.values())}",
     },
     "--per_channel": {"action": "store_true", "default": True, "help": _HELP["per_channel"]},
     "--no_per_channel": {
@@ -37,6 +57,12 @@ QUANTIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "help": "8-bit: 8-bit weights on every target",
     },
     "--target": {"choices": _TARGETS, "default": "auto", "help": _HELP["target"]},
+    "--block_size": {
+        "type": int,
+        "choices": BLOCK_SIZES,
+        "default": 32,
+        "help": _HELP["block_size"],
+    },
     "--skip_shape_inference": {
         "action": "store_true",
         "help": "leave symbolic shape inference out, for graphs on which it fails",
@@ -46,7 +72,7 @@ QUANTIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 
 def quantize(options: argparse.Namespace) -> Iterator[str]:
-    """Write a graph, portable or fused, in 8 or 16 bits beside it.
+    """Write a graph, portable or fused, in 4, 8 or 16 bits beside it.
 
     Raises:
         InputError: If the graph cannot be used, or the output not be written.
@@ -62,6 +88,7 @@ def quantize(options: argparse.Namespace) -> Iterator[str]:
             per_channel=options.per_channel,
             reduce_range=options.reduce_range,
             target=options.target,
+            block_size=options.block_size,
             skip_shape_inference=options.skip_shape_inference,
         ),
         options.dtype,

@@ -1,116 +1,170 @@
-"""Conversion to float16 that leaves in fp32 what float16 cannot hold: positions and pooling."""
+"""Conversion to float16, in subgraphs too, that leaves in fp32 what float16 cannot hold."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any
+import itertools
+from collections import ChainMap
+from collections.abc import Collection, Iterator
 
+import numpy as np
 import onnx
-from onnx import NodeProto, TensorProto
+from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-from retort.graphs.onnx_file import nodes_of
+from retort.graphs.constant_weights import set_nodes
+from retort.graphs.float16_limits import LARGEST_HALF, exact_nodes, soften_masks
+from retort.graphs.onnx_file import graphs_of, nodes_of
+from retort.graphs.value_types import float_values
 
-INTEGERS = frozenset({TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64})
-HEAD_SCOPE = "retort_head"
-NARROWING_CAST = "_cast_to_fp16_node"  # how the converter names the cast after an fp32 node
+FULL, HALF = TensorProto.FLOAT, TensorProto.FLOAT16
+LEAST_HALF = 5.96e-08
+NAMES = {FULL: "float32", HALF: "float16"}
+# Under which name a value is known in 32 and in 16 bits.
+Known = ChainMap[str, dict[int, str]]
 
 
-def convert_to_float16(model: onnx.ModelProto, *, types_known: bool) -> onnx.ModelProto:
-    """Return the graph in float16, with float32 inputs and outputs.
+def convert_to_float16(model: onnx.ModelProto, large: Collection[str] = ()) -> None:
+    """Make a graph float16, with float32 inputs and outputs.
 
-    Integers above 2048 and sums above 65504 do not exist in float16. So these stay in fp32: what
-    is rounded to an integer (buckets of relative positions), what goes into a sine or cosine
-    (rotary position angles), and the pooling head.
+    What float16 cannot hold stays in fp32: see ``float16_limits``. ONNX Runtime's converter puts
+    the casts of a subgraph outside it, where its values are unknown.
 
     Args:
-        model: The fp32 graph; changed.
-        types_known: Whether the graph carries the types of its values already, as fused operators
-            need; otherwise ONNX's own inference finds what it can.
+        model: The fp32 graph; changed in place.
+        large: Names of values that float16 may not hold.
     """
-    from onnxruntime.transformers.float16 import convert_float_to_float16
-    from onnxruntime.transformers.onnx_model import OnnxModel
-
-    blocked = _name_nodes(model.graph.node, fp32_nodes(model.graph))
-    # OnnxModel's method of this name also merges casts, and loses an int64 to float32 on the way.
-    half = convert_float_to_float16(
-        model, keep_io_types=True, disable_shape_infer=types_known, node_block_list=blocked
-    )
-    _tidy_casts(half.graph)
-    del half.graph.value_info[:]
-    OnnxModel(half).topological_sort()
-    return half
+    graph = model.graph
+    soften_masks(model)
+    _lift_constants(graph)
+    _Halver(graph, exact_nodes(graph, large)).convert()
+    for part in graphs_of(graph):
+        del part.value_info[:]
 
 
-def fp32_nodes(graph: onnx.GraphProto) -> list[NodeProto]:
-    """Return the nodes that must stay in fp32: the head, and all that positions are made of."""
-    producers = {output: node for node in graph.node for output in node.output}
-    # The tracer gives an output a second name by an Identity outside the head's scope.
-    outputs = {value.name for value in graph.output}
-    kept = {
-        id(node): node
-        for node in graph.node
-        if HEAD_SCOPE in node.name or (node.op_type == "Identity" and node.input[0] in outputs)
-    }
-    ahead = [node for node in graph.node if _needs_exact_input(node)]
-    while ahead:
-        node = ahead.pop()
-        if id(node) not in kept and node.op_type != "Shape":  # a shape is exact anyway
-            kept[id(node)] = node
-            ahead.extend(producers[name] for name in node.input if name in producers)
-    return list(kept.values())
+def _lift_constants(graph: onnx.GraphProto) -> None:
+    """Make initializers of the outer graph's constants, of which each reader takes its own type."""
+    kept = []
+    for node in graph.node:
+        tensor = node.attribute[0].t if node.op_type == "Constant" else None
+        if tensor is not None and tensor.data_type == FULL:
+            lifted = graph.initializer.add()
+            lifted.CopyFrom(tensor)
+            lifted.name = node.output[0]
+        else:
+            kept.append(node)
+    set_nodes(graph, kept)
 
 
-def _needs_exact_input(node: NodeProto) -> bool:
-    if node.op_type in {"Sin", "Cos"}:
-        return True
-    return node.op_type == "Cast" and _attribute(node, "to") in INTEGERS
+class _Halver:
+    """One conversion: which values are fp32, which nodes stay so, and the names given so far."""
+
+    def __init__(self, graph: onnx.GraphProto, exact: set[str]) -> None:
+        self._graph, self._exact = graph, exact
+        self._floats = float_values(graph)
+        self._outputs = {value.name for value in graph.output}
+        self._numbers = itertools.count()
+
+    def convert(self) -> None:
+        """Convert the graph."""
+        known: Known = ChainMap(self._constants())
+        inputs = {value.name for value in self._graph.input} & self._floats
+        known.update({name: {FULL: name} for name in inputs if name not in known})
+        set_nodes(self._graph, self._convert(self._graph, known))
+
+    def _constants(self) -> dict[str, dict[int, str]]:
+        """Store each constant in the types that are read, and return their names."""
+        read: dict[str, set[int]] = {}
+        for node in nodes_of(self._graph):
+            for name in node.input:
+                read.setdefault(name, set()).add(self._kind(node))
+        names = {}
+        for tensor in [t for t in self._graph.initializer if t.data_type == FULL]:
+            kinds = read.get(tensor.name, {FULL})
+            names[tensor.name] = {FULL: tensor.name}
+            if kinds == {HALF}:
+                names[tensor.name] = {HALF: tensor.name}
+                tensor.CopyFrom(_halved(tensor, tensor.name))
+            elif HALF in kinds:
+                names[tensor.name][HALF] = f"{tensor.name}_{NAMES[HALF]}"
+                self._graph.initializer.append(_halved(tensor, names[tensor.name][HALF]))
+        return names
+
+    def _kind(self, node: NodeProto) -> int:
+        return FULL if node.output[0] in self._exact else HALF
+
+    def _convert(self, graph: onnx.GraphProto, known: Known) -> list[NodeProto]:
+        made: list[NodeProto] = []
+        for node in graph.node:
+            self._convert_node(node, known, made)
+        return made
+
+    def _convert_node(self, node: NodeProto, known: Known, made: list[NodeProto]) -> None:
+        kind = self._kind(node)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                self._convert_branch(attribute.g, kind, known)
+        for place, name in enumerate(node.input):
+            if name in self._floats:
+                node.input[place] = self._named(name, kind, known, made)
+        if kind == HALF:
+            _halve_attributes(node)
+        made.append(node)
+        known.update({name: {kind: name} for name in self._floats.intersection(node.output)})
+        if kind == HALF:
+            self._give_outputs(node, known, made)
+
+    def _give_outputs(self, node: NodeProto, known: Known, made: list[NodeProto]) -> None:
+        """Let the graph's own outputs stay fp32, under their names."""
+        for place, name in enumerate(node.output):
+            if name in self._floats & self._outputs:
+                node.output[place] = f"{name}_{NAMES[HALF]}"
+                made.append(_cast(node.output[place], name, FULL))
+                known[name] = {HALF: node.output[place], FULL: name}
+
+    def _convert_branch(self, branch: onnx.GraphProto, kind: int, outside: Known) -> None:
+        known = outside.new_child({v.name: {FULL: v.name} for v in _given(branch)})
+        nodes = self._convert(branch, known)
+        for output in branch.output:
+            if output.name in self._floats:
+                output.name = self._named(output.name, kind, known, nodes)
+                output.type.tensor_type.elem_type = kind
+        set_nodes(branch, nodes)
+
+    def _named(self, name: str, kind: int, known: Known, made: list[NodeProto]) -> str:
+        """Return the name of a value in one of the types, casting it where it has none."""
+        names = known[name]
+        if kind not in names:
+            (given,) = names.values()
+            fresh = f"{name}_{NAMES[kind]}_{next(self._numbers)}"
+            made.append(_cast(given, fresh, kind))
+            known[name] = names = {**names, kind: fresh}
+        return names[kind]
 
 
-def _attribute(node: NodeProto, name: str) -> Any:
-    return next((a.i for a in node.attribute if a.name == name), None)
+def _given(branch: onnx.GraphProto) -> Iterator[onnx.ValueInfoProto | TensorProto]:
+    yield from branch.input
+    yield from branch.initializer
 
 
-def _name_nodes(nodes: Iterable[NodeProto], wanted: Iterable[NodeProto]) -> list[str]:
-    # The converter's block list goes by name, and ONNX does not require names.
-    for index, node in enumerate(nodes):
-        node.name = node.name or f"{node.op_type}_unnamed_{index}"
-    return [node.name for node in wanted]
+def _halve_attributes(node: NodeProto) -> None:
+    """Let a Cast give float16 where it gave fp32, and a node that fills a shape fill it so."""
+    for attribute in node.attribute:
+        if node.op_type == "Cast" and attribute.name == "to" and attribute.i == FULL:
+            attribute.i = HALF
+        if node.op_type == "ConstantOfShape" and attribute.t.data_type == FULL:
+            attribute.t.CopyFrom(_halved(attribute.t, attribute.t.name))
+    if node.op_type == "ConstantOfShape" and not node.attribute:
+        zero = helper.make_tensor("value", HALF, [1], [0])
+        node.attribute.append(helper.make_attribute("value", zero))
 
 
-def _tidy_casts(graph: onnx.GraphProto) -> None:
-    """Undo what the converter does between two fp32 nodes: a cast to float16 and back.
-
-    It also writes one cast for each consumer under one name, which no runtime loads.
-    """
-    nodes = list({node.output[0]: node for node in reversed(graph.node)}.values())[::-1]
-    producers = {output: node for node in nodes for output in node.output}
-    consumers: dict[str, list[NodeProto]] = defaultdict(list)
-    for node in nodes:
-        for name in node.input:
-            consumers[name].append(node)
-    for node in nodes:
-        narrowed = producers.get(node.input[0]) if _is_cast(node, TensorProto.FLOAT) else None
-        if narrowed is not None and narrowed.name.endswith(NARROWING_CAST):
-            for consumer in consumers[node.output[0]]:
-                _replace_input(consumer, node.output[0], narrowed.input[0])
-            node.input[0] = narrowed.input[0]
-    _replace_nodes(graph, nodes)
-    used = {value.name for value in graph.output}
-    used |= {name for node in nodes_of(graph) for name in node.input}
-    _replace_nodes(graph, [n for n in graph.node if n.op_type != "Cast" or used & set(n.output)])
+def _halved(tensor: TensorProto, name: str) -> TensorProto:
+    values = numpy_helper.to_array(tensor)
+    finite = values.clip(-LARGEST_HALF, LARGEST_HALF)
+    if values.size == 1 and 0 < finite < LEAST_HALF:
+        finite = np.full_like(values, LEAST_HALF)  # a divisor must not become zero
+    half = np.asarray(np.where(np.isinf(values), values, finite), np.float16)
+    return numpy_helper.from_array(half, name)
 
 
-def _replace_nodes(graph: onnx.GraphProto, nodes: list[NodeProto]) -> None:
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _is_cast(node: NodeProto, to: int) -> bool:
-    return node.op_type == "Cast" and _attribute(node, "to") == to
-
-
-def _replace_input(node: NodeProto, old: str, new: str) -> None:
-    for index, name in enumerate(node.input):
-        if name == old:
-            node.input[index] = new
+def _cast(name: str, result: str, kind: int) -> NodeProto:
+    return helper.make_node("Cast", [name], [result], name=f"{result}_cast", to=kind)

@@ -40,11 +40,18 @@ class GraphSummary:
 
 def nodes_of(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Yield every node of a graph and of the subgraphs inside its nodes."""
+    for part in graphs_of(graph):
+        yield from part.node
+
+
+def graphs_of(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """Yield a graph and the subgraphs inside its nodes."""
+    yield graph
     for node in graph.node:
-        yield node
         for attribute in node.attribute:
             for inner in (attribute.g, *attribute.graphs):
-                yield from nodes_of(inner)
+                if inner.node:
+                    yield from graphs_of(inner)
 
 
 def summarize(path: Path) -> GraphSummary:

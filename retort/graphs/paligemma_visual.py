@@ -24,7 +24,8 @@ class ColPaliGraph(nn.Module):
         self.vision = vlm.vision_tower if images else None
         self.projector = vlm.multi_modal_projector if images else None
         self.merge = MergeImages()
-        self.vectors = TokenVectors(model.embedding_proj_layer)
+        # In float16 files what has this name stays in fp32.
+        self.retort_head = TokenVectors(model.embedding_proj_layer)
         self.image_token = int(vlm.config.image_token_id)
         self.known = self.image_token < int(vlm.vocab_size)
         # The language model multiplies its input by the square root of this.
@@ -54,4 +55,4 @@ class ColPaliGraph(nn.Module):
             position_ids=positions,
             use_cache=False,
         ).last_hidden_state
-        return {"embeddings": self.vectors(hidden, attention_mask)}
+        return {"embeddings": self.retort_head(hidden, attention_mask)}

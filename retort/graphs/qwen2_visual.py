@@ -137,7 +137,8 @@ class ColQwen2Graph(nn.Module):
         self.text = TextTower(vlm.language_model)
         self.vision = VisionTower(vlm.visual) if images else None
         self.merge = MergeImages()
-        self.vectors = TokenVectors(model.embedding_proj_layer)
+        # In float16 files what has this name stays in fp32.
+        self.retort_head = TokenVectors(model.embedding_proj_layer)
         self.image_token = int(model.config.vlm_config.image_token_id)
         self.side = int(vlm.visual.spatial_merge_size)
 
@@ -163,7 +164,7 @@ class ColQwen2Graph(nn.Module):
             hidden = self.merge(is_image, torch.gather(features, 1, place), hidden)
             positions = self._positions(attention_mask, is_image, number, image_grid_thw)
         hidden = self.text(hidden, positions, attention_mask)
-        return {"embeddings": self.vectors(hidden, attention_mask)}
+        return {"embeddings": self.retort_head(hidden, attention_mask)}
 
     def _positions(
         self, attention_mask: Tensor, is_image: Tensor, number: Tensor, grid: Tensor

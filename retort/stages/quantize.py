@@ -1,4 +1,4 @@
-"""Quantize: 8-bit and 16-bit variants of the fp32 graphs."""
+"""Quantize: 4-bit, 8-bit and 16-bit variants of the fp32 graphs."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort.artifact import Artifact, graph_files
+from retort.graphs.byte_products import ByteSettings, has_weights_inside, quantize_products
+from retort.graphs.byte_tables import quantize_tables
 from retort.graphs.external_data import settle_external_data
 from retort.graphs.float16 import convert_to_float16
+from retort.graphs.n_bit_file import KINDS, make_n_bit
 from retort.graphs.onnx_file import (
     constant_names,
     infer_shapes,
@@ -34,11 +37,15 @@ class QuantizeSettings:
     """How one precision is made.
 
     Attributes:
-        precision: ``QInt8`` or ``QUInt8`` weights with dynamic activations, or ``Float16``.
+        precision: ``QInt8`` or ``QUInt8`` weights with dynamic activations, ``Float16``, or weights
+            of n bits: ``Q8``, ``Q4``, ``Q4F16``, ``BNB4``.
         target: ``avx2``, ``avx512_vnni`` or ``arm64``.
         per_channel: One scale for each output channel of a weight.
         reduce_range: 7-bit weights.
         skip_shape_inference: Leave symbolic shape inference out.
+        block_size: How many values of n bits share a scale.
+        per_row: 8-bit activations have a scale for each token, which weights inside a subgraph
+            need; else one for the whole batch.
     """
 
     precision: str
@@ -46,6 +53,8 @@ class QuantizeSettings:
     per_channel: bool
     reduce_range: bool
     skip_shape_inference: bool
+    block_size: int = 32
+    per_row: bool = False
 
 
 def quantize_settings(arguments: OptimizeArguments, precision: str) -> QuantizeSettings:
@@ -59,7 +68,12 @@ def quantize_settings(arguments: OptimizeArguments, precision: str) -> QuantizeS
     if reduce_range is None:
         reduce_range = target == "avx2" and precision == "QInt8"
     return QuantizeSettings(
-        precision, target, arguments.per_channel, reduce_range, arguments.skip_shape_inference
+        precision,
+        target,
+        arguments.per_channel,
+        reduce_range,
+        arguments.skip_shape_inference,
+        arguments.block_size,
     )
 
 
@@ -106,6 +120,8 @@ def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
     from optimum.onnxruntime.configuration import QuantFormat, QuantizationMode
 
     model = onnx.load(str(source))
+    if settings.per_row or has_weights_inside(model):
+        return _quantize_by_rows(model, output, settings)
     excluded = _name_activation_matmuls(model)
     if not settings.skip_shape_inference:
         # On a fused graph the quantizer cannot tell the weights' types without shapes.
@@ -144,6 +160,24 @@ def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
     }
 
 
+def _quantize_by_rows(
+    model: onnx.ModelProto, output: Path, settings: QuantizeSettings
+) -> dict[str, Any]:
+    signed = settings.precision == "QInt8"
+    kind = ByteSettings(signed, settings.per_channel, settings.reduce_range)
+    products = quantize_products(model, kind)
+    tables = quantize_tables(model, settings.block_size)
+    save_graph(model, output)
+    return {
+        "target": settings.target,
+        "per_channel": settings.per_channel,
+        "reduce_range": settings.reduce_range,
+        "activations": "a scale for each token",
+        "products": products,
+        "tables_of_8_bits": tables,
+    }
+
+
 def _name_activation_matmuls(model: onnx.ModelProto) -> list[str]:
     # Attention's products of two activations lose accuracy in 8 bits and gain no speed.
     constants = constant_names(model.graph)
@@ -159,15 +193,18 @@ def _convert_to_float16(source: Path, output: Path, settings: QuantizeSettings) 
     import onnx
 
     model = onnx.load(str(source))
-    if not settings.skip_shape_inference:
-        model = infer_shapes(model)
-    types_known = not settings.skip_shape_inference
-    save_graph(convert_to_float16(model, types_known=types_known), output)
-    return {"inputs_and_outputs": "float32", "kept_in_float32": "positions and pooling"}
+    convert_to_float16(model)
+    save_graph(model, output)
+    return {"inputs_and_outputs": "float32", "kept_in_float32": "positions, sums and pooling"}
+
+
+def _quantize_n_bit(source: Path, output: Path, settings: QuantizeSettings) -> dict[str, Any]:
+    return make_n_bit(source, output, settings.precision, settings.block_size)
 
 
 MAKERS: Mapping[str, Callable[[Path, Path, QuantizeSettings], Mapping[str, Any]]] = {
     "QInt8": _quantize_8_bit,
     "QUInt8": _quantize_8_bit,
     "Float16": _convert_to_float16,
+    **dict.fromkeys(KINDS, _quantize_n_bit),
 }
