@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
+from tqdm import tqdm
 
 from retort.graphs.session import open_session
 
@@ -91,26 +92,28 @@ class _Gathered:
         assert self.moments is not None
         largest = np.maximum(np.abs(self.low), np.abs(self.high))
         rows = np.concatenate(self.rows)
-        return Activations(largest, self.low, self.high, rows, self.moments / self.count)
+        moments = self.moments / np.float32(self.count)
+        return Activations(largest, self.low, self.high, rows, moments)
 
 
 def calibrate(
-    path: Path, names: Sequence[str], batches: Iterable[Tokens]
+    path: Path, names: Sequence[str], batches: Sequence[Tokens], *, progress: bool = False
 ) -> dict[str, Activations]:
     """Return what each of the named values was; a value that no text reached is left out.
 
     Args:
         path: The fp32 graph; a copy of its header, with these values as outputs, is written beside
             it for as long as this takes.
-        names: The values to watch, float32 ``[batch, sequence, channels]`` or ``[batch, channels]``.
+        names: The values to watch, float32 ``[..., channels]``.
         batches: Token inputs of any shape, int64 ``[batch, sequence]``.
+        progress: Whether to draw a progress bar.
     """
     watched = path.with_name(f"watched_{path.name}")
     _write_with_outputs(path, watched, names)
     session = open_session(watched, spinning=False, arena=False)
     taken = {value.name for value in session.get_inputs()}
     gathered = {name: _Gathered() for name in names}
-    for batch in batches:
+    for batch in tqdm(batches, desc="calibrate", unit="batch", disable=not progress):
         inputs = {name: values for name, values in batch.items() if name in taken}
         found = session.run(list(names), inputs)
         for name, values in zip(names, found, strict=True):

@@ -44,33 +44,32 @@ def duplicating_edits(
 
 
 def _region(view: GraphView, name: str, width: int) -> tuple[list[NodeProto], set[str]]:
-    """Return the nodes a value is made of from its products on, and their constants by channel."""
+    """Return the nodes a value is made of from its products on, and their constants by channel.
+
+    There are none where the value is made in any other way.
+    """
     producers = view.producers()
     region: dict[str, NodeProto] = {}
     constants: set[str] = set()
     waiting = [name]
     while waiting:
         value = waiting.pop()
-        if view.is_constant(value):
-            shape = view.shape(value)
-            if int(np.prod(shape)) == 1:
-                continue
-            if shape != (width,):
-                return [], set()
-            constants.add(value)
-            continue
         node = producers.get(value)
-        if node is None or node.name in region:
-            if node is None:
-                return [], set()
-            continue
-        region[node.name] = node
-        if node.op_type == "MatMul" and view.is_float_table(node.input[1]):
-            if view.shape(node.input[1])[1] != width:
-                return [], set()
-            constants.add(node.input[1])
-        elif node.op_type in ELEMENTWISE:
-            waiting.extend(one for one in node.input if one)
-        else:
+        if view.is_constant(value):
+            constants.add(value)
+        elif node is None or node.op_type not in (*ELEMENTWISE, "MatMul"):
             return [], set()
-    return list(region.values()), constants
+        elif node.name not in region:
+            region[node.name] = node
+            # Of a product, the activations have other channels.
+            inputs = node.input[1:] if node.op_type == "MatMul" else node.input
+            waiting.extend(one for one in inputs if one)
+    by_channel = {one for one in constants if int(np.prod(view.shape(one))) > 1}
+    if all(_has_width(view, one, width) for one in by_channel):
+        return list(region.values()), by_channel
+    return [], set()
+
+
+def _has_width(view: GraphView, name: str, width: int) -> bool:
+    shape = view.shape(name)
+    return shape == (width,) or (view.is_float_table(name) and shape[1] == width)

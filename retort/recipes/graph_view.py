@@ -1,4 +1,4 @@
-"""A graph taken apart: its nodes and its constants by name, to be changed and put together again."""
+"""A graph taken apart: its nodes and its constants by name, to be changed and rebuilt."""
 
 from __future__ import annotations
 

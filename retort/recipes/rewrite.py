@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 from onnx import NodeProto, helper
+from tqdm import tqdm
 
 from retort.recipes.calibration import Activations
 from retort.recipes.equalise import Equalised
-from retort.recipes.graph_view import MICROSOFT, GraphView
+from retort.recipes.graph_view import MICROSOFT, GraphView, attribute
 from retort.recipes.products import Group, Product
 from retort.recipes.ranges import Range, range_of
 from retort.recipes.rounding import channel_scales, round_by_error, round_nearest
@@ -35,7 +36,12 @@ class Rounding:
 
 
 def quantize_products(
-    view: GraphView, groups: Sequence[Equalised], rounding: Rounding, *, static: bool
+    view: GraphView,
+    groups: Sequence[Equalised],
+    rounding: Rounding,
+    *,
+    static: bool,
+    progress: bool = False,
 ) -> None:
     """Put each group's products into integers, in place.
 
@@ -44,9 +50,10 @@ def quantize_products(
         groups: The groups to change; others stay in fp32.
         rounding: How weights become 8 bits.
         static: Whether activations have the range of the calibration texts, or each batch its own.
+        progress: Whether to draw a progress bar.
     """
     made: dict[str, list[NodeProto]] = {}
-    for one in groups:
+    for one in tqdm(groups, desc="round weights", unit="group", disable=not progress):
         values = range_of(one.activations) if static else None
         first = True
         for product in one.group.products:
@@ -120,16 +127,12 @@ def quantize_tables(view: GraphView, least_bytes: int = 1 << 16) -> int:
     readers: Mapping[str, list[NodeProto]] = view.consumers()
     for node in view.nodes:
         table = node.input[0] if node.op_type == "Gather" else ""
-        if not (table and view.is_float_table(table)) or node.attribute and _axis(node):
+        if not (table and view.is_float_table(table)) or attribute(node, "axis", 0):
             continue
         if 4 * np.prod(view.shape(table)) >= least_bytes and len(readers[table]) == 1:
             made[node.name] = _integer_table(view, node)
     view.replace(made)
     return len(made)
-
-
-def _axis(node: NodeProto) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
 
 
 def _integer_table(view: GraphView, node: NodeProto) -> list[NodeProto]:

@@ -15,7 +15,7 @@ Floats = npt.NDArray[np.float32]
 Signed = npt.NDArray[np.int8]
 
 LARGEST = 127
-LARGEST_PAIR = 128  # 255 × 128 = 32640, and 16 bits hold 32767
+LARGEST_PAIR = 128  # times 255 it is 32640, and 16 bits hold 32767
 SCALE_FACTORS = (1.0, 0.92, 0.85, 1.1, 1.25, 1.5, 2.0)
 DAMPING = 0.01  # of the mean second moment, as in GPTQ
 BLOCK = 128
@@ -92,7 +92,7 @@ def _inverse_factor(moments: Floats) -> npt.NDArray[np.float64]:
     mean = float(np.trace(damped)) / len(damped) or 1.0
     damped[np.diag_indices_from(damped)] += DAMPING * mean
     inverse = np.linalg.inv(damped)
-    return np.linalg.cholesky((inverse + inverse.T) / 2).T
+    return np.linalg.cholesky((inverse + inverse.T) / 2).T.astype(np.float64)
 
 
 def _partner(

@@ -21,7 +21,8 @@ from retort.graphs.onnx_file import (
     save_graph,
     summarize,
 )
-from retort.graphs.processor import resolve_target
+from retort.recipes.recipe import PLAIN
+from retort.recipes.saturation import fit_pairs
 from retort.talk import third_party_work
 
 if TYPE_CHECKING:
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from retort.arguments import OptimizeArguments
 
 QUANTIZED_OPERATORS = ["MatMul", "Attention", "Gather"]
+BYTES = ("QInt8", "QUInt8", "QInt8Static", "QUInt8Static")
+DEFAULT_FIDELITY = 0.99  # of what 8 bits promise
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,12 @@ class QuantizeSettings:
     Attributes:
         precision: ``QInt8`` or ``QUInt8`` weights with dynamic activations, ``Float16``, or weights
             of n bits: ``Q8``, ``Q4``, ``Q4F16``, ``BNB4``.
-        target: ``avx2``, ``avx512_vnni`` or ``arm64``.
+        target: ``auto`` (any processor), ``avx2``, ``avx512_vnni`` or ``arm64``.
         per_channel: One scale for each output channel of a weight.
         reduce_range: 7-bit weights.
+        pairs: Signed weights such that sums of two products fit 16 bits.
+        recipe: How 8-bit files are made: ``plain``, ``auto``, ``accurate`` or ``static``.
+        min_fidelity: The mean fidelity that the recipe must have; 0 takes the first recipe.
         skip_shape_inference: Leave symbolic shape inference out.
         block_size: How many values of n bits share a scale.
         per_row: 8-bit activations have a scale for each token, which weights inside a subgraph
@@ -55,25 +61,36 @@ class QuantizeSettings:
     skip_shape_inference: bool
     block_size: int = 32
     per_row: bool = False
+    pairs: bool = False
+    recipe: str = PLAIN
+    min_fidelity: float = 0.0
+
+    @property
+    def searches(self) -> bool:
+        """Whether recipes are tried on texts, which takes the reference."""
+        return self.recipe != PLAIN
 
 
 def quantize_settings(arguments: OptimizeArguments, precision: str) -> QuantizeSettings:
     """Return the settings that the arguments mean for a precision on the target processor.
 
-    Where it is unset, reduce_range is on for signed weights without VNNI alone: there the 8-bit
-    multiply-add saturates at 16 bits.
+    Without VNNI, the 8-bit multiply-add of x86 saturates at 16 bits: signed weights are such that
+    it need not, unless the target is a processor that never does.
     """
-    target = resolve_target(arguments.target)
-    reduce_range = arguments.reduce_range
-    if reduce_range is None:
-        reduce_range = target == "avx2" and precision == "QInt8"
+    unsigned, static = precision.startswith("QU"), precision.endswith("Static")
+    saturates = arguments.target in ("auto", "avx2") and not unsigned
+    recipe = "static" if static else arguments.recipe if precision in BYTES else PLAIN
+    wanted = arguments.min_fidelity
     return QuantizeSettings(
         precision,
-        target,
+        arguments.target,
         arguments.per_channel,
-        reduce_range,
+        bool(arguments.reduce_range),
         arguments.skip_shape_inference,
         arguments.block_size,
+        pairs=saturates and arguments.reduce_range is None and precision in BYTES,
+        recipe=recipe,
+        min_fidelity=DEFAULT_FIDELITY if wanted is None else wanted,
     )
 
 
@@ -150,9 +167,12 @@ def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
         file_suffix="",
         use_external_data_format=len(graph_files(prepared)) > 1,
     )
+    if settings.pairs:
+        _fit_pairs(prepared, output)
     shutil.rmtree(prepared.parent)
     return {
         "target": settings.target,
+        "pairs_fit_16_bits": settings.pairs,
         "per_channel": settings.per_channel,
         "reduce_range": settings.reduce_range,
         "operators": list(QUANTIZED_OPERATORS),
@@ -160,11 +180,25 @@ def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
     }
 
 
+def _fit_pairs(source: Path, output: Path) -> None:
+    import onnx
+    from onnx import numpy_helper
+
+    tensors = onnx.load(str(source)).graph.initializer
+    weights = {t.name: numpy_helper.to_array(t) for t in tensors if len(t.dims) == 2}
+    model = onnx.load(str(output))
+    fit_pairs(model, weights)
+    for data in graph_files(output)[1:]:
+        data.unlink()
+    save_graph(model, output)
+
+
 def _quantize_by_rows(
     model: onnx.ModelProto, output: Path, settings: QuantizeSettings
 ) -> dict[str, Any]:
     signed = settings.precision == "QInt8"
-    kind = ByteSettings(signed, settings.per_channel, settings.reduce_range)
+    reduce_range = settings.reduce_range or settings.pairs
+    kind = ByteSettings(signed, settings.per_channel, reduce_range)
     products = quantize_products(model, kind)
     tables = quantize_tables(model, settings.block_size)
     save_graph(model, output)
