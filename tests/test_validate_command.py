@@ -11,18 +11,26 @@ from typing import Any
 import onnx
 import pytest
 from command_line import Ended
-from converted import converted, workshop
+from converted import workshop
 from found_graphs import anserini_graph, optimum_export, pylate_export, with_external_data
 from graph_commands import error_of, folder_of_ours, run
 from onnx import TensorProto, helper
+from optimum.exporters.onnx import main_export
+
+from retort.talk import third_party_quiet
 
 TEXTS = (
     "a text", "Where is the station?", "x = 1", "Zwei Wörter mehr als vorher, und noch einige",
     "the longest of all these texts goes on for some time, since batch mates must differ",
     "to Goa from Pune tomorrow", "12 March", "who wrote it, and when was that, and where?",
 )  # fmt: skip
-OURS = workshop() / "commands" / "checkpoint"  # what folder_of_ours is made from
 _ROWS: dict[str, dict[str, Any]] = {}
+
+
+def source() -> Path:
+    """Return the checkpoint that ``folder_of_ours`` is made from."""
+    folder_of_ours()
+    return workshop() / "commands" / "checkpoint"
 
 
 @cache
@@ -46,7 +54,7 @@ def validated(
 def rows_of_ours(capture: pytest.CaptureFixture[str]) -> dict[str, dict[str, Any]]:
     """Return those of the folder that Retort made, which are measured once."""
     if not _ROWS:
-        _ROWS.update(validated(capture, folder_of_ours(), "--reference", OURS))
+        _ROWS.update(validated(capture, folder_of_ours(), "--reference", source()))
     return _ROWS
 
 
@@ -107,7 +115,7 @@ def test_a_folder_of_ours_has_a_row_for_every_distinct_graph(
 def test_its_source_is_found_where_conversion_json_says(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(OURS.parent)
+    monkeypatch.chdir(source().parent)
     assert validated(capsys, folder_of_ours())["onnx/model.onnx"]["fidelity_min"] > 0.9999
     monkeypatch.chdir("/")
     error = error_of(run(capsys, "validate", folder_of_ours()))
@@ -120,7 +128,7 @@ def test_a_graph_that_leaves_the_pooling_to_its_consumers_is_pooled_as_they_do(
 ) -> None:
     ours = rows_of_ours(capsys)["onnx/model_quantized.onnx"]
     folder = renamed_without_pooling(tmp_path / "tokens")
-    (row,) = validated(capsys, folder, "--reference", OURS).values()
+    (row,) = validated(capsys, folder, "--reference", source()).values()
     assert row["precision"] == "8 bits"
     assert row["fidelity_mean"] == pytest.approx(ours["fidelity_mean"], abs=1e-6)
 
@@ -150,6 +158,20 @@ def test_a_graph_for_one_text_at_a_time_is_measured_on_such(
     assert row["batch_mates"] is None
 
 
+def test_a_masked_language_model_is_measured_by_the_sparse_vectors_of_its_logits(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    anserini_graph()
+    checkpoint, folder = workshop() / "found" / "masked-lm", tmp_path / "fill-mask"
+    with third_party_quiet():
+        main_export(str(checkpoint), folder, task="fill-mask", do_validation=False)
+    reference = ("--reference", checkpoint, "--family", "splade")
+    (row,) = validated(capsys, folder, *reference).values()
+    assert row["fidelity_min"] > 0.99999
+    assert row["batch_mates"] == 1.0
+    assert row["largest_difference"] < 1e-4
+
+
 def test_a_graph_without_a_mask_is_measured_on_batches_without_padding(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -164,7 +186,7 @@ def test_a_missed_min_fidelity_prints_the_report_and_ends_with_exit_code_3(
 ) -> None:
     page = tmp_path / "report.html"
     done = run(
-        capsys, "validate", folder_of_ours(), "--reference", OURS, "--texts", texts(),
+        capsys, "validate", folder_of_ours(), "--reference", source(), "--texts", texts(),
         "--min_fidelity", "0.99999", "--html", page,
     )  # fmt: skip
     assert done.code == 3
@@ -186,7 +208,7 @@ def test_a_reference_of_another_kind_or_width_is_refused_by_the_graph_s_name(
 ) -> None:
     found = workshop() / "found"
     optimum_export()
-    error = refused(capsys, anserini_graph().parent, "--texts", texts(), "--reference", OURS)
+    error = refused(capsys, anserini_graph().parent, "--texts", texts(), "--reference", source())
     assert "splade.onnx: none of its outputs (output_idx, output_weights)" in error
     error = refused(capsys, pylate_export(), "--texts", texts(), "--reference", found / "bert")
     assert "model.onnx: its last_hidden_state has the shape" in error
@@ -201,12 +223,12 @@ def test_what_cannot_be_validated_is_refused_before_any_work(
     assert "--html" in refused(capsys, tmp_path, "--html", graph)
     assert "--min_fidelity" in refused(capsys, tmp_path, "--min_fidelity", "99")
     assert "--revision" in refused(capsys, tmp_path, "--revision", "main")
-    assert "is no folder" in refused(capsys, graph, "--reference", OURS)
+    assert "is no folder" in refused(capsys, graph, "--reference", source())
     graph.unlink()
-    assert "holds no .onnx file" in refused(capsys, tmp_path, "--reference", OURS)
+    assert "holds no .onnx file" in refused(capsys, tmp_path, "--reference", source())
 
 
-def test_the_report_of_a_converted_folder_is_in_it_and_the_card_links_to_it() -> None:
-    folder = converted(OURS, output_dir=str(workshop() / "commands" / "unmeasured")).folder
+def test_a_folder_that_was_not_validated_has_no_page_and_says_so() -> None:
+    folder = folder_of_ours()
     assert not (folder / "report.html").exists()
     assert json.loads((folder / "conversion.json").read_text(encoding="utf-8"))["report"] is None

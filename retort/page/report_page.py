@@ -20,6 +20,7 @@ from retort.page.tables import figures_table, graphs_table, rungs_table
 from retort.report import Ladder, ValidationReport
 from retort.talk import doing
 
+MUCH_SMALLER = 0.75  # of the first file, for the sentence at the top
 _SCALE = "On this scale each step to the right is a tenth of the error; 1 is perfect."
 
 
@@ -74,7 +75,7 @@ def _lead(points: list[Point]) -> str:
     if not others:
         return ""
     smallest = min(others, key=lambda point: point.bytes)
-    if smallest.bytes >= first.bytes:
+    if smallest.bytes > MUCH_SMALLER * first.bytes:
         return ""
     speed = f", at {smallest.speed:.1f} times its speed" if math.isfinite(smallest.speed) else ""
     return (
