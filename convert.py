@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from retort.artifact import Artifact
     from retort.output.output_folder import OutputFolder
     from retort.plan import Plan
+    from retort.recipes.trials import Trials
     from retort.report import ValidationReport
 
 logger = logging.getLogger("retort.convert")
@@ -92,10 +93,12 @@ def convert(arguments: ConversionArguments) -> Conversion:
     with output_folder(plan.target, force=arguments.force, source=plan.checkpoint.folder) as output:
         at_commit = replace(arguments, revision=plan.checkpoint.commit or arguments.revision)
         resolve(at_commit, progress=show_progress(quiet=arguments.quiet))  # now with weights
+        trials = prepare_trials(arguments, plan)
         with temporary_files_in(output.scratch):
-            placed = make_graphs(arguments, plan, output)
+            placed = make_graphs(arguments, plan, trials, output)
         links = package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
-        report, verified = check(arguments, plan, placed, output)
+        reference = trials.reference if trials else None
+        report, verified = check(arguments, plan, placed, output, reference)
         write_record(output.folder, arguments, plan, placed, links, report)
         if report:
             write_page(output.folder / REPORT, plan.checkpoint.name, report)
@@ -104,8 +107,22 @@ def convert(arguments: ConversionArguments) -> Conversion:
     return Conversion(replace(plan, links=links), report, verified, url)
 
 
+def prepare_trials(arguments: ConversionArguments, plan: Plan) -> Trials | None:
+    """Return what 8-bit recipes are tried on, where any are: texts, and the untouched model."""
+    if not plan.searches:
+        return None
+    from retort.recipes.trials import Trials, trial_texts
+    from retort.stages.validate import load_reference
+
+    dataset, field = arguments.calibration_dataset, arguments.calibration_field
+    calibration, held_out = trial_texts(dataset, field, arguments.calibration_samples)
+    reference = load_reference(plan.family, plan.checkpoint, arguments)
+    progress = show_progress(quiet=arguments.quiet)
+    return Trials(plan.family, reference, calibration, held_out, plan.vocabulary, progress)
+
+
 def make_graphs(
-    arguments: ConversionArguments, plan: Plan, output: OutputFolder
+    arguments: ConversionArguments, plan: Plan, trials: Trials | None, output: OutputFolder
 ) -> dict[str, Artifact]:
     """Export, optimize and quantize; return the finished graphs by their names in the folder."""
     from retort.stages.export import export
@@ -116,7 +133,8 @@ def make_graphs(
         logger.info("exporting %s (%s)", plan.checkpoint.model_id, plan.family.name)
         scratch = output.scratch / stem
         portable = export(plan.checkpoint, plan.family, graph_arguments, scratch / "export")
-        variants |= make_variants(arguments, plan, plan.graphs[stem], portable, scratch)
+        files = plan.graphs[stem]
+        variants |= make_variants(arguments, plan, trials, files, portable, scratch)
     logger.info("packaging %d files", len(variants))
     return place_graphs(variants, plan.checkpoint, output.folder)
 
@@ -124,6 +142,7 @@ def make_graphs(
 def make_variants(
     arguments: ConversionArguments,
     plan: Plan,
+    trials: Trials | None,
     files: Mapping[str, str],
     portable: Artifact,
     scratch: Path,
@@ -131,6 +150,7 @@ def make_variants(
     """Optimize and quantize one graph; return it and what was made of it by their names."""
     from retort.stages.optimize import optimize
     from retort.stages.quantize import quantize
+    from retort.stages.search import search
 
     variants = {files["fp32"]: portable}
     optimized: Artifact | None = None
@@ -147,13 +167,21 @@ def make_variants(
     for settings in plan.quantize:
         logger.info("quantizing to %s", settings.precision)
         source = plan.quantize_from(optimized, portable, settings)
-        made = quantize(source, settings, scratch / settings.precision)
+        folder = scratch / settings.precision
+        if trials is not None and settings.searches:
+            made = search(source, settings, trials, folder)
+        else:
+            made = quantize(source, settings, folder)
         variants[files[settings.precision]] = made
     return variants
 
 
 def check(
-    arguments: ConversionArguments, plan: Plan, placed: dict[str, Artifact], output: OutputFolder
+    arguments: ConversionArguments,
+    plan: Plan,
+    placed: dict[str, Artifact],
+    output: OutputFolder,
+    reference: Reference | None = None,
 ) -> tuple[ValidationReport | None, tuple[str, ...]]:
     """Measure every file against the untouched model, and run the samples of --verify."""
     from retort.stages.validate import (
@@ -166,10 +194,9 @@ def check(
 
     if arguments.skip_validation:
         check_load(placed)
-    reference: Reference | None = None
     report: ValidationReport | None = None
     verified: tuple[str, ...] = ()
-    if not arguments.skip_validation or arguments.verify:
+    if reference is None and (not arguments.skip_validation or arguments.verify):
         reference = load_reference(plan.family, plan.checkpoint, arguments)
     if reference and not arguments.skip_validation:
         progress = show_progress(quiet=arguments.quiet)
@@ -178,7 +205,7 @@ def check(
             placed, plan.family, reference, vocabulary=plan.vocabulary, progress=progress
         )
         logger.info("%s", report.table())
-        require_agreement(report)
+        require_agreement(report, arguments.min_fidelity)
     if reference and arguments.verify:
         texts = sample_texts(plan.checkpoint, arguments.verify_text)
         exact = [name for name, artifact in placed.items() if artifact.precision == "fp32"]

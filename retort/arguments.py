@@ -9,7 +9,17 @@ from typing import Any, ClassVar, Literal
 
 from retort.errors import InputError
 
-PRECISIONS = ("QInt8", "QUInt8", "Float16", "Q8", "Q4", "Q4F16", "BNB4")
+PRECISIONS = (
+    "QInt8",
+    "QUInt8",
+    "QInt8Static",
+    "QUInt8Static",
+    "Float16",
+    "Q8",
+    "Q4",
+    "Q4F16",
+    "BNB4",
+)
 REFUSED_PRECISIONS = {
     "bfloat16": "ONNX Runtime has no MatMul, Add or Softmax in bfloat16 on a CPU; take Float16"
 }
@@ -152,8 +162,9 @@ class OptimizeArguments:
     reduce_range: bool | None = field(
         default=None,
         metadata=option(
-            "8-bit: 7-bit weights. On by default only for targets without VNNI (avx2), whose 8-bit "
-            "multiply-add saturates at 16 bits; elsewhere it only costs accuracy.",
+            "8-bit: 7-bit weights, which never saturate 16 bits. Unset, signed weights are such "
+            "that sums of two products fit 16 bits, which loses less; --no_reduce_range leaves "
+            "them as they are, for processors with VNNI and ARM alone.",
             {
                 "action": OnOff,
                 "nargs": "?",
@@ -164,7 +175,39 @@ class OptimizeArguments:
     )
     target: Literal["auto", "avx2", "avx512_vnni", "arm64"] = field(
         default="auto",
-        metadata=option("Processor that will run the 8-bit files; auto looks at this one."),
+        metadata=option(
+            "Processor that will run the 8-bit files: auto is right on every one; avx512_vnni and "
+            "arm64 never saturate at 16 bits, so that files for them are a little more exact."
+        ),
+    )
+    recipe: Literal["auto", "plain", "accurate"] = field(
+        default="auto",
+        metadata=option(
+            "8-bit: plain quantizes per channel, with ranges of each batch; accurate calibrates on "
+            "texts, and is exact and slow to make; auto tries recipes in turn and keeps the first "
+            "that has --min_fidelity."
+        ),
+    )
+    min_fidelity: float | None = field(
+        default=None,
+        metadata=option(
+            "Mean fidelity that a file must have, in the family's own measure, 0 to 1; below it "
+            "nothing is written and the exit code is 3. Unset, 0.99 for what auto and accurate "
+            "make, on texts that they were not calibrated with. 0 turns it off."
+        ),
+    )
+    calibration_dataset: str | None = field(
+        default=None,
+        metadata=option(
+            "Texts to calibrate 8 bits with: a file with one on each line, .jsonl, or a folder of "
+            ".txt; every fifth is kept to measure on. Unset takes the texts that ship."
+        ),
+    )
+    calibration_field: str = field(
+        default="text", metadata=option("The key of the text in a .jsonl --calibration_dataset.")
+    )
+    calibration_samples: int = field(
+        default=256, metadata=option("How many texts to calibrate with, at most.")
     )
     block_size: Literal[16, 32, 64, 128, 256] = field(
         default=32,
@@ -301,6 +344,10 @@ class ConversionArguments(
                 f"--opset {self.opset}: the exporter serves {OPSETS[0]} to {OPSETS[-1]}; choose "
                 "one of those"
             )
+        if not 0 <= (self.min_fidelity or 0) <= 1:
+            raise InputError(f"--min_fidelity {self.min_fidelity:g}: give a number from 0 to 1")
+        if self.calibration_samples < 1:
+            raise InputError(f"--calibration_samples {self.calibration_samples}: give 1 or more")
         object.__setattr__(self, "splade_outputs", _split(self.splade_outputs))
         names = _split(self.quantize)
         by_lower = {name.lower(): name for name in PRECISIONS}

@@ -6,7 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from retort.report import Ladder
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,14 @@ class Artifact:
         family: The name of the model family.
         steps: What was done, first to last.
         precision: ``fp32``, or the value of ``--quantize`` that made it.
+        ladder: The recipes that were tried on the way to it; None where none were.
     """
 
     path: Path
     family: str
     steps: tuple[Step, ...] = ()
     precision: str = "fp32"
+    ladder: Ladder | None = None
 
     def after(self, path: Path, name: str, settings: Mapping[str, Any], seconds: float) -> Artifact:
         """Return the artifact at ``path`` that one more step made out of this one."""

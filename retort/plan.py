@@ -13,6 +13,7 @@ from retort.artifact import Artifact, Checkpoint
 from retort.errors import InputError
 from retort.graphs.n_bit_file import KINDS
 from retort.output.output_folder import target_folder
+from retort.recipes.recipe import PLAIN
 from retort.stages.export import check_device
 from retort.stages.quantize import QuantizeSettings, choose_source, quantize_settings
 
@@ -25,6 +26,8 @@ OPTIMIZED = "optimized"
 TRANSFORMERS_JS_NAMES = {
     "QInt8": "onnx/model_int8.onnx",
     "QUInt8": "onnx/model_uint8.onnx",
+    "QInt8Static": "onnx/model_int8_static.onnx",
+    "QUInt8Static": "onnx/model_uint8_static.onnx",
     "Float16": "onnx/model_fp16.onnx",
     "Q8": "onnx/model_q8.onnx",
     "Q4": "onnx/model_q4.onnx",
@@ -68,6 +71,11 @@ class Plan:
             for stem, files in self.graphs.items()
             for variant, file in files.items()
         }
+
+    @property
+    def searches(self) -> bool:
+        """Whether 8-bit recipes are tried on texts."""
+        return any(settings.searches for settings in self.quantize)
 
     @property
     def vocabulary(self) -> int:
@@ -128,13 +136,24 @@ def make_plan(arguments: ConversionArguments, checkpoint: Checkpoint, family: Mo
             for stem, files in graphs.items()
             for link, file in link_names(arguments, files, layout, stem).items()
         },
-        quantize=tuple(
-            replace(quantize_settings(arguments, name), per_row=family.per_row)
-            for name in arguments.quantize
-        ),
+        quantize=tuple(_settings(arguments, family, name) for name in arguments.quantize),
         optimize=arguments.optimize,
         promises_level=arguments.file_naming == "opt_level",
     )
+
+
+def _settings(
+    arguments: ConversionArguments, family: ModelFamily, precision: str
+) -> QuantizeSettings:
+    settings = quantize_settings(arguments, precision)
+    if not family.per_row:
+        return settings
+    if settings.searches and (arguments.recipe == "accurate" or precision.endswith("Static")):
+        raise InputError(
+            f"{precision} with --recipe {arguments.recipe}: {family.name} is not calibrated, its "
+            "activations have a scale for each token; use --recipe auto with QInt8"
+        )
+    return replace(settings, per_row=True, recipe=PLAIN)
 
 
 def needs_portable(precision: str, skip_shape_inference: bool) -> bool:

@@ -23,9 +23,11 @@ BLOCK_SIZES = get_args(get_type_hints(OptimizeArguments)["block_size"])
 
 
 def _precision(name: str) -> str:
-    if name in PRECISIONS:
+    if name in SUFFIXES:
         return name
-    reason = REFUSED_PRECISIONS.get(name.lower(), f"choose from {', '.join(PRECISIONS)}")
+    if name in PRECISIONS:
+        raise argparse.ArgumentTypeError(f"{name}: is calibrated on texts; use convert.py")
+    reason = REFUSED_PRECISIONS.get(name.lower(), f"choose from {', '.join(SUFFIXES)}")
     raise argparse.ArgumentTypeError(f"{name}: {reason}")
 
 
@@ -34,7 +36,7 @@ QUANTIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--dtype": {
         "type": _precision,
         "default": "QInt8",
-        "metavar": f"{{{','.join(PRECISIONS)}}}",
+        "metavar": f"{{{','.join(SUFFIXES)}}}",
         "help": "the precision; QInt8 if unset",
     },
     "--output": {
@@ -85,6 +87,7 @@ def quantize(options: argparse.Namespace) -> Iterator[str]:
     graph = graph_at(options.file)
     settings = quantize_settings(
         OptimizeArguments(
+            recipe="plain",
             per_channel=options.per_channel,
             reduce_range=options.reduce_range,
             target=options.target,

@@ -18,6 +18,11 @@ PAUSE_SECONDS = 0.1
 SHAPES = ((1, 32), (8, 128))
 
 
+def shapes_up_to(longest: int) -> list[tuple[int, int]]:
+    """Return the shapes that are timed, none longer than the longest input."""
+    return [(batch, min(length, longest)) for batch, length in SHAPES]
+
+
 def token_inputs(session: Any, shape: tuple[int, int], vocabulary: int) -> dict[str, Any]:
     """Return random int64 ``[batch, sequence]`` tokens without padding, and no images."""
     tokens = np.random.default_rng(0).integers(0, vocabulary, shape, dtype=np.int64)

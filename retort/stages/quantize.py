@@ -123,10 +123,14 @@ def quantize(artifact: Artifact, settings: QuantizeSettings, folder: Path) -> Ar
         output = folder / "model.onnx"
         made = MAKERS[settings.precision](artifact.path, output, settings)
     settle_external_data(output)
-    source = "portable graph" if artifact.steps[-1].name == "export" else "optimized graph"
-    details = {"precision": settings.precision, "from": source, **made}
+    details = {"precision": settings.precision, "from": source_name(artifact), **made}
     result = artifact.after(output, "quantize", details, time.perf_counter() - started)
     return result.with_precision(settings.precision)
+
+
+def source_name(artifact: Artifact) -> str:
+    """Return which graph a precision is made from, as the record tells it."""
+    return "portable graph" if artifact.steps[-1].name == "export" else "optimized graph"
 
 
 def _quantize_8_bit(source: Path, output: Path, settings: QuantizeSettings) -> dict[str, Any]:
@@ -237,8 +241,7 @@ def _quantize_n_bit(source: Path, output: Path, settings: QuantizeSettings) -> d
 
 
 MAKERS: Mapping[str, Callable[[Path, Path, QuantizeSettings], Mapping[str, Any]]] = {
-    "QInt8": _quantize_8_bit,
-    "QUInt8": _quantize_8_bit,
+    **dict.fromkeys(("QInt8", "QUInt8"), _quantize_8_bit),  # Static ones are searched for
     "Float16": _convert_to_float16,
     **dict.fromkeys(KINDS, _quantize_n_bit),
 }

@@ -19,7 +19,7 @@ from retort.errors import FidelityError
 from retort.graphs.measured_graph import MeasuredGraph, found_graph
 from retort.graphs.onnx_file import LARGEST_SINGLE_FILE
 from retort.graphs.session import open_session
-from retort.graphs.timing import SHAPES, fastest_seconds, speed_against
+from retort.graphs.timing import fastest_seconds, shapes_up_to, speed_against
 from retort.kept_answers import kept_on_disk
 from retort.report import ValidationReport
 from retort.talk import doing, third_party_quiet
@@ -98,9 +98,10 @@ def validate(
     rows = [
         tally[name].row(artifact, speed[name], mates[name]) for name, artifact in artifacts.items()
     ]
-    shapes = [f"{batch}×{length}" for batch, length in _shapes(reference.max_length)]
+    shapes = [f"{batch}×{length}" for batch, length in shapes_up_to(reference.max_length)]
+    ladders = tuple(a.ladder for a in artifacts.values() if a.ladder is not None)
     return ValidationReport(
-        reference.library, family.fidelity_unit, len(texts), tuple(shapes), tuple(rows)
+        reference.library, family.fidelity_unit, len(texts), tuple(shapes), tuple(rows), ladders
     )
 
 
@@ -168,12 +169,16 @@ def check_load(artifacts: Mapping[str, Artifact]) -> None:
             open_session(artifact.path)
 
 
-def require_agreement(report: ValidationReport) -> None:
-    """Refuse a result whose fp32 files differ from the reference, or which has NaN or infinity.
+def require_agreement(report: ValidationReport, min_fidelity: float | None = None) -> None:
+    """Refuse a result that differs from the reference, or which has NaN or infinity.
+
+    Args:
+        report: What was measured.
+        min_fidelity: The mean fidelity that the user asked of every file; None where none was.
 
     Raises:
         FidelityError: If a difference of an fp32 file exceeds 1e-4 (relative where values exceed
-            1), or any file gives a value that is not finite.
+            1), any file gives a value that is not finite, or a mean misses what was asked for.
     """
     for row in report.files:
         if not math.isfinite(row.largest_difference):
@@ -183,15 +188,16 @@ def require_agreement(report: ValidationReport) -> None:
             )
         if row.fidelity_mean < POOR_FIDELITY:
             logger.warning("%s: %s is only %.3f", row.file, report.fidelity_unit, row.fidelity_mean)
+        if row.fidelity_mean < (min_fidelity or 0):
+            raise FidelityError(
+                f"{row.file}: {report.fidelity_unit} is {row.fidelity_mean:.4f}, less than "
+                f"--min_fidelity {min_fidelity:g}; no folder was written, leave {row.precision} out"
+            )
         if row.precision == "fp32" and not row.largest_difference <= FP32_TOLERANCE:
             raise FidelityError(
                 f"{row.file}: differs from {report.reference} by {row.largest_difference:.2g} "
                 f"({row.worst_case}), more than {FP32_TOLERANCE:g}; no folder was written"
             )
-
-
-def _shapes(longest: int) -> list[tuple[int, int]]:
-    return [(batch, min(length, longest)) for batch, length in SHAPES]
 
 
 def _speeds(
@@ -200,7 +206,7 @@ def _speeds(
     seconds: dict[str, list[float]] = {}
     for together in _portions(artifacts):
         sessions = {name: open_session(artifact.path) for name, artifact in together.items()}
-        seconds |= fastest_seconds(sessions, vocabulary, shapes=_shapes(longest))
+        seconds |= fastest_seconds(sessions, vocabulary, shapes=shapes_up_to(longest))
         del sessions
     baseline = next(iter(seconds.values()))
     return {name: speed_against(baseline, figures) for name, figures in seconds.items()}
