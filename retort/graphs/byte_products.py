@@ -22,7 +22,7 @@ from retort.graphs.constant_weights import (
     drop_unused,
     replace_products,
 )
-from retort.graphs.onnx_file import nodes_of
+from retort.graphs.onnx_file import graphs_of
 
 LARGEST = 127
 MIDDLE = 128  # the unsigned byte that stands for zero
@@ -48,11 +48,12 @@ class ByteSettings:
 def has_weights_inside(model: onnx.ModelProto) -> bool:
     """Tell whether a subgraph multiplies by a constant matrix of the outer graph."""
     weights = ConstantWeights(model.graph)
-    outside = {id(node) for node in model.graph.node}
+    _, *inner = graphs_of(model.graph)
     return any(
         weights.find(node.input[1]) is not None
-        for node in nodes_of(model.graph)
-        if node.op_type == "MatMul" and id(node) not in outside
+        for graph in inner
+        for node in graph.node
+        if node.op_type == "MatMul"
     )
 
 
