@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from agreement import cosine
+from cards import card_of, code_in, front_matter_of
 from converted import Converted, converted, workshop
 from onnx import TensorProto
 from safetensors.torch import load_file, save_file
@@ -147,3 +148,18 @@ def test_every_file_has_a_header_that_old_runtimes_read(family: str) -> None:
         assert {opset.domain for opset in model.opset_import} == used
         assert max(opset.version for opset in model.opset_import) <= 20
         assert onnx.helper.printable_type(model.graph.output[0].type).startswith("FLOAT,")
+
+
+def test_the_code_of_a_card_runs_as_it_stands(
+    family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    card = card_of(small(family))
+    assert front_matter_of(card)["pipeline_tag"] == "visual-document-retrieval"
+    programs = code_in(card)
+    assert {name.partition(",")[0] for name in programs} == {
+        "Retort's runtime",
+        "onnxruntime alone",
+    }
+    for name, program in programs.items():
+        exec(program.replace("path/to/this-folder", str(small(family).folder)), {})
+        assert capsys.readouterr().out.strip(), name
