@@ -7,12 +7,15 @@ rows' order. Faysse et al. 2024 (ColPali), Beyer et al. 2024 (PaliGemma).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnx_configs.base import Reference
 from onnx_configs.visual_base import VisualFamily
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
+from retort.runtime.folder import Folder
+from retort.runtime.visual_prompts import VisualPrompts, colpali_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +55,15 @@ class ColPaliFamily(VisualFamily):
         """Return the image token's id, which PaliGemma's configuration may call an index."""
         vlm = checkpoint.config["vlm_config"]
         return int(vlm.get("image_token_index") or vlm.get("image_token_id") or 256000)
+
+    def prompts(self, folder: Folder) -> VisualPrompts:
+        """Return ColPali's."""
+        return colpali_prompts(folder)
+
+    def no_images(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """Return no images of the checkpoint's size."""
+        size = int(checkpoint.config["vlm_config"]["vision_config"].get("image_size") or 224)
+        return {"pixel_values": f"np.zeros((0, 3, {size}, {size}), np.float32)"}
 
     def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Reference:
         """Load the untouched model and its processor."""

@@ -7,6 +7,7 @@ text has no patches. Faysse et al. 2024 (ColPali), Wang et al. 2024 (Qwen2-VL).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from onnx_configs.base import BATCH_AXES, Reference
@@ -14,6 +15,8 @@ from onnx_configs.visual_base import VisualFamily
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.errors import InputError
+from retort.runtime.folder import Folder
+from retort.runtime.visual_prompts import VisualPrompts, colqwen2_prompts
 
 if TYPE_CHECKING:
     import torch
@@ -50,8 +53,7 @@ class ColQwen2Family(VisualFamily):
         vlm = checkpoint.config["vlm_config"]
         vision = vlm.get("vision_config") or {}
         side = int(vision.get("spatial_merge_size") or 2)
-        pixels = 3 * int(vision.get("temporal_patch_size") or 2)
-        pixels *= int(vision.get("patch_size") or 14) ** 2
+        pixels = self._pixels(checkpoint)
         grid = torch.tensor([[1, 2 * side, side], [0, 0, 0], [1, side, side]])
         ids = torch.full((3, 5), 3)
         ids[0, 1:3] = ids[2, 2:3] = self.image_token(checkpoint)
@@ -66,6 +68,22 @@ class ColQwen2Family(VisualFamily):
     def image_token(self, checkpoint: Checkpoint) -> int:
         """Return ``image_token_id``, where the configuration leaves it out Qwen2-VL's."""
         return int(checkpoint.config["vlm_config"].get("image_token_id", 151655))
+
+    def prompts(self, folder: Folder) -> VisualPrompts:
+        """Return ColQwen2's."""
+        return colqwen2_prompts(folder)
+
+    def no_images(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """Return no patches, and a grid of none."""
+        return {
+            "pixel_values": f"np.zeros((1, 0, {self._pixels(checkpoint)}), np.float32)",
+            "image_grid_thw": "np.zeros((1, 3), np.int64)",
+        }
+
+    def _pixels(self, checkpoint: Checkpoint) -> int:
+        vision = checkpoint.config["vlm_config"].get("vision_config") or {}
+        frames = int(vision.get("temporal_patch_size") or 2)
+        return 3 * frames * int(vision.get("patch_size") or 14) ** 2
 
     def reference(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Reference:
         """Load the untouched model and its processor."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,9 +15,13 @@ import numpy.typing as npt
 from onnx_configs.base import TOKEN_AXES, GraphRecipe, ModelFamily, Tensors
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
+from retort.card.facts import CardFacts, GraphFile
+from retort.card.visual import QUERY, visual_usages
 from retort.errors import InputError
 from retort.fidelity import row_cosines
 from retort.fusions.skip_images import skip_images
+from retort.runtime.folder import Folder
+from retort.runtime.visual_prompts import VisualPrompts
 
 if TYPE_CHECKING:
     import onnx
@@ -116,6 +120,24 @@ class VisualFamily(ModelFamily):
     @abstractmethod
     def image_token(self, checkpoint: Checkpoint) -> int:
         """Return the id of the token that an image's features take the place of."""
+
+    def card(self, checkpoint: Checkpoint, graphs: Sequence[GraphFile]) -> CardFacts:
+        """Return code that encodes queries and pages, and scores them."""
+        folder = Folder(checkpoint.backbone)
+        (ids,) = self.prompts(folder).queries([QUERY])["input_ids"].tolist()
+        return CardFacts(
+            pipeline_tag="visual-document-retrieval",
+            tags=("late-interaction", "multi-vector", self.name),
+            usages=visual_usages(graphs, ids, self.no_images(checkpoint)),
+        )
+
+    @abstractmethod
+    def prompts(self, folder: Folder) -> VisualPrompts:
+        """Return what surrounds queries and pages."""
+
+    @abstractmethod
+    def no_images(self, checkpoint: Checkpoint) -> Mapping[str, str]:
+        """Return, for each image input, the numpy code of what stands for no image."""
 
     def answers(self, model: Any, text: str) -> list[str]:
         """Return the shape and first numbers of the text as a query."""

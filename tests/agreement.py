@@ -181,7 +181,7 @@ def from_portable(result: Converted, *precisions: str) -> dict[str, Path]:
     """Return the files that a conversion would make out of the portable graph."""
     path = result.folder / "onnx" / "model.onnx"
     portable = Artifact(path, "any").after(path, "export", {}, 0.0)
-    arguments = ConversionArguments(model_id="", target="avx512_vnni")
+    arguments = ConversionArguments(model_id="", recipe="plain")
     made = {}
     for precision in precisions:
         folder = result.folder / "portable" / precision

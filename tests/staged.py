@@ -17,7 +17,7 @@ from retort.artifact import Artifact, Checkpoint
 from retort.stages.export import export
 from retort.stages.optimize import optimize
 
-ARGUMENTS = ConversionArguments(model_id="", target="avx512_vnni")
+ARGUMENTS = ConversionArguments(model_id="", recipe="plain")
 
 
 @cache

@@ -48,7 +48,7 @@ def bus_ner() -> convert.Conversion:
             model_id=str(EXAMPLE),
             output_parent_dir=str(workshop()),
             quantize=["QInt8", "Float16"],
-            target="avx512_vnni",
+            recipe="plain",
             skip_validation=True,
             verify=True,
             verify_text=[TEXT],

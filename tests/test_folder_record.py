@@ -87,7 +87,7 @@ def test_the_record_tells_every_step_and_its_settings() -> None:
         assert steps[name] == [*made_of[told["from"]], "quantize", "place"]
     settings = files["onnx/model_quantized.onnx"]["steps"][-2]["settings"]
     assert (settings["precision"], settings["per_channel"]) == ("QInt8", True)
-    assert (settings["target"], settings["reduce_range"]) == ("avx512_vnni", False)
+    assert (settings["target"], settings["reduce_range"]) == ("auto", False)
 
 
 def test_a_file_named_after_a_level_records_that_level() -> None:

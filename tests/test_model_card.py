@@ -151,7 +151,7 @@ def test_the_command_that_made_the_folder_is_told_with_the_exact_source(
     (command,) = re.findall(r"```bash\n(.*)\n```", card)
     assert command == (
         f"python convert.py --model_id org/model --revision {COMMIT} --quantize QInt8,Float16 "
-        "--no_per_channel --reduce_range --target avx512_vnni --skip_validation"
+        "--no_per_channel --reduce_range --recipe plain --skip_validation"
     )
     assert "mine" not in card
     versions = tagger().json("conversion.json")["versions"]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from agreement import FLOAT16_COSINE, cosines, sentence_cases
 from converted import converted
@@ -17,7 +18,6 @@ from tiny_variants import with_remote_code
 
 from retort.arguments import ConversionArguments
 from retort.artifact import Artifact
-from retort.graphs.processor import resolve_target
 from retort.stages.optimize import optimize
 from retort.stages.quantize import (
     QuantizeSettings,
@@ -41,13 +41,15 @@ def lowest_cosine(artifact: Artifact) -> float:
 
 
 @pytest.mark.parametrize("precision", ["QInt8", "QUInt8"])
-@pytest.mark.parametrize("target", ["avx2", "avx512_vnni", "arm64"])
-def test_seven_bit_weights_are_the_default_only_where_signed_ones_saturate(
+@pytest.mark.parametrize("target", ["auto", "avx2", "avx512_vnni", "arm64"])
+def test_pairs_of_weights_fit_16_bits_wherever_signed_ones_could_saturate(
     target: str, precision: str
 ) -> None:
-    settings = quantize_settings(ConversionArguments(model_id="", target=target), precision)
-    saturates = target == "avx2" and precision == "QInt8"
-    assert settings == QuantizeSettings(precision, target, True, saturates, False)
+    arguments = ConversionArguments(model_id="", target=target, recipe="plain")
+    settings = quantize_settings(arguments, precision)
+    saturates = target in ("auto", "avx2") and precision == "QInt8"
+    expected = QuantizeSettings(precision, target, True, False, False, pairs=saturates)
+    assert replace(settings, min_fidelity=0.0) == expected
 
 
 @pytest.mark.parametrize("wanted", [True, False])
@@ -60,9 +62,35 @@ def test_the_user_s_word_on_seven_bit_weights_holds_for_every_target(
     assert quantize_settings(arguments, "QUInt8").reduce_range is wanted
 
 
-def test_without_a_target_this_processor_s_is_taken() -> None:
-    settings = quantize_settings(ConversionArguments(model_id=""), "QInt8")
-    assert settings.target == resolve_target("auto") != "auto"
+def positive_and_negative_sums(matrix: np.ndarray) -> np.ndarray:
+    """Return what two weights below each other sum up to at most, by sign."""
+    pairs = matrix[: len(matrix) // 2 * 2].astype(int).reshape(-1, 2, matrix.shape[1])
+    return np.stack([np.maximum(pairs, 0).sum(axis=1), np.maximum(-pairs, 0).sum(axis=1)])
+
+
+@pytest.mark.parametrize("source", [PORTABLE, OPTIMIZED])
+def test_two_products_never_leave_16_bits_unless_the_target_has_vnni(
+    source: str, tmp_path: Path
+) -> None:
+    graph = portable() if source == PORTABLE else optimized()
+    safe = made("QInt8", graph, tmp_path / "safe")
+    exact = made("QInt8", graph, tmp_path / "exact", target="avx512_vnni")
+    largest = [
+        max(positive_and_negative_sums(w).max() for w in signed_weights(a)) for a in (safe, exact)
+    ]
+    assert 255 * largest[0] < 2**15 <= 255 * largest[1]
+
+
+def test_safe_weights_give_the_same_with_and_without_saturation(tmp_path: Path) -> None:
+    artifact = made("QInt8", optimized(), tmp_path / "out")
+    found = []
+    for exact in ("0", "1"):  # of ONNX Runtime: multiply signed weights as unsigned ones
+        options = onnxruntime.SessionOptions()
+        options.add_session_config_entry("session.x64quantprecision", exact)
+        session = onnxruntime.InferenceSession(artifact.path, options)
+        cases = sentence_cases(checkpoint().folder)
+        found.append([session.run(["sentence_embedding"], case.inputs)[0] for case in cases])
+    assert all(np.array_equal(*pair) for pair in zip(*found, strict=True))
 
 
 def signed_weights(artifact: Artifact) -> list[np.ndarray]:
@@ -168,6 +196,7 @@ def test_the_target_of_the_settings_is_recorded(tmp_path: Path) -> None:
     settings = quantize_settings(ARGUMENTS, "QInt8")
     artifact = quantize(optimized(), settings, tmp_path / "out")
     recorded = artifact.steps[-1].settings
-    assert recorded["target"] == "avx512_vnni"
+    assert recorded["target"] == "auto"
+    assert recorded["pairs_fit_16_bits"] is True
     assert recorded["reduce_range"] is False
     assert recorded["per_channel"] is True

@@ -75,8 +75,8 @@ def test_the_precision_is_qint8_by_default(graph: Path, capsys: pytest.CaptureFi
         (["--no_per_channel"], {"per_channel": False}),
         (["--no_per_channel", "--per_channel"], {"per_channel": True}),
         (["--reduce_range"], {"reduce_range": True}),
-        (["--target", "avx2"], {"reduce_range": True, "target": "avx2"}),
-        (["--target", "avx2", "--no_reduce_range"], {"reduce_range": False}),
+        (["--target", "avx2"], {"reduce_range": False, "pairs_fit_16_bits": True}),
+        (["--target", "avx2", "--no_reduce_range"], {"pairs_fit_16_bits": False}),
     ],
 )
 def test_the_options_of_8_bits_are_those_of_convert(

@@ -41,7 +41,7 @@ def validated() -> convert.Conversion:
             output_parent_dir=str(workshop() / "validated"),
             quantize=["QInt8"],
             file_naming="opt_level",  # the 8-bit file is then always of the optimized graph
-            target="avx512_vnni",
+            recipe="plain",
         )
     )
 

@@ -7,11 +7,12 @@ from collections.abc import Collection, Iterator
 import numpy as np
 import onnx
 from onnx import NodeProto, TensorProto, numpy_helper
+from onnx.external_data_helper import uses_external_data
 
 from retort.graphs.onnx_file import graphs_of, nodes_of
 
 LARGEST_HALF = 65504.0
-LEAST_MASK = -20_000.0  # e to its power is 0, and three of them in one sum are still finite
+LEAST_MASK = -8_000.0  # e to its power is 0, and several of them in one sum are still finite
 INFINITE = 1e30  # stands for infinity: PyTorch masks with -3.4e38
 HEAD_SCOPE = "retort_head"
 INTEGERS = frozenset({TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64})
@@ -75,7 +76,7 @@ def soften_masks(model: onnx.ModelProto) -> None:
 
 
 def _soften(tensor: TensorProto) -> None:
-    if tensor.data_type != TensorProto.FLOAT:
+    if tensor.data_type != TensorProto.FLOAT or uses_external_data(tensor):
         return
     values = numpy_helper.to_array(tensor)
     single = values.size == 1

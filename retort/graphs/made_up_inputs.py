@@ -45,7 +45,7 @@ def difference_of_outputs(before: Path, after: Path) -> float | None:
     """
     session = open_session(before)
     try:
-        inputs = _inputs(session.get_inputs(), _vocabularies(before))
+        inputs = made_up_inputs(session, before)
         expected = session.run(None, inputs)
     except Exception as error:  # ONNX Runtime's errors have no class in common
         reason = " ".join(str(error).split())
@@ -65,6 +65,11 @@ def difference_of_outputs(before: Path, after: Path) -> float | None:
 def vocabulary(path: Path) -> int:
     """Return how many token ids a graph knows, or as many as are safe where it does not show."""
     return _vocabularies(path).get("input_ids", SAFE_IDS)
+
+
+def made_up_inputs(session: Any, path: Path) -> dict[str, Array]:
+    """Return random inputs for a graph: rows without padding, with it on the right and the left."""
+    return _inputs(session.get_inputs(), _vocabularies(path))
 
 
 def _comparable(value: Any) -> bool:

@@ -12,6 +12,7 @@ import onnx
 from retort.graphs.byte_tables import quantize_tables
 from retort.graphs.constant_weights import MICROSOFT_DOMAIN
 from retort.graphs.float16 import convert_to_float16
+from retort.graphs.magnitudes import large_values
 from retort.graphs.n_bit import quantize_n_bit, quantize_nf4
 from retort.graphs.onnx_file import nodes_of, save_graph
 
@@ -42,6 +43,8 @@ def make_n_bit(source: Path, output: Path, precision: str, block_size: int) -> d
     Returns:
         What was done, for the record.
     """
+    halved = precision == "Q4F16"
+    large = large_values(source, output.parent / "magnitudes") if halved else set()
     model = onnx.load(str(source))
     fused = sum(
         node.domain == MICROSOFT_DOMAIN and node.op_type in FUSED_WITH_WEIGHTS
@@ -49,12 +52,12 @@ def make_n_bit(source: Path, output: Path, precision: str, block_size: int) -> d
     )
     if fused:
         logger.warning(
-            "%s: the weights of %d fused operators stay as they are; take the portable graph",
+            "%s: fused operators keep their weights as they are (%d); take the portable graph",
             source.name,
             fused,
         )
-    if precision == "Q4F16":
-        convert_to_float16(model)
+    if halved:
+        convert_to_float16(model, large)
     products = KINDS[precision](model, block_size)
     tables = quantize_tables(model, block_size)
     save_graph(model, output)

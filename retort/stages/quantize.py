@@ -14,6 +14,7 @@ from retort.graphs.byte_products import ByteSettings, has_weights_inside, quanti
 from retort.graphs.byte_tables import quantize_tables
 from retort.graphs.external_data import settle_external_data
 from retort.graphs.float16 import convert_to_float16
+from retort.graphs.magnitudes import large_values
 from retort.graphs.n_bit_file import KINDS, make_n_bit
 from retort.graphs.onnx_file import (
     constant_names,
@@ -230,10 +231,15 @@ def _name_activation_matmuls(model: onnx.ModelProto) -> list[str]:
 def _convert_to_float16(source: Path, output: Path, settings: QuantizeSettings) -> dict[str, Any]:
     import onnx
 
+    large = large_values(source, output.parent / "magnitudes")
     model = onnx.load(str(source))
-    convert_to_float16(model)
+    convert_to_float16(model, large)
     save_graph(model, output)
-    return {"inputs_and_outputs": "float32", "kept_in_float32": "positions, sums and pooling"}
+    return {
+        "large_values": len(large),
+        "inputs_and_outputs": "float32",
+        "kept_in_float32": "positions, sums and pooling",
+    }
 
 
 def _quantize_n_bit(source: Path, output: Path, settings: QuantizeSettings) -> dict[str, Any]:
