@@ -19,6 +19,8 @@ PRECISIONS = (
     "Q4",
     "Q4F16",
     "BNB4",
+    "QInt8Static",
+    "QUInt8Static",
 )
 REFUSED_PRECISIONS = {
     "bfloat16": "ONNX Runtime has no MatMul, Add or Softmax in bfloat16 on a CPU; take Float16"
