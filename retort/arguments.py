@@ -12,8 +12,6 @@ from retort.errors import InputError
 PRECISIONS = (
     "QInt8",
     "QUInt8",
-    "QInt8Static",
-    "QUInt8Static",
     "Float16",
     "Q8",
     "Q4",
