@@ -163,3 +163,10 @@ def test_the_code_of_a_card_runs_as_it_stands(
     for name, program in programs.items():
         exec(program.replace("path/to/this-folder", str(small(family).folder)), {})
         assert capsys.readouterr().out.strip(), name
+
+
+def test_8_bits_load_with_the_axes_of_old_operator_sets(family: str, tmp_path: Path) -> None:
+    checkpoint = Path(shutil.copytree(checkpoint_of(family), tmp_path / "checkpoint"))
+    old = converted(checkpoint, optimize=0, opset=16, quantize=["QUInt8"]).folder
+    found = token_cosines(old / FILES["QInt8"], theirs(family))
+    assert found.mean() >= LOWEST["QUInt8"]

@@ -48,11 +48,11 @@ class ByteSettings:
 def has_weights_inside(model: onnx.ModelProto) -> bool:
     """Tell whether a subgraph multiplies by a constant matrix of the outer graph."""
     weights = ConstantWeights(model.graph)
-    _, *inner = graphs_of(model.graph)
+    _, *subgraphs = graphs_of(model.graph)
     return any(
         weights.find(node.input[1]) is not None
-        for graph in inner
-        for node in graph.node
+        for subgraph in subgraphs
+        for node in subgraph.node
         if node.op_type == "MatMul"
     )
 
@@ -69,11 +69,13 @@ def quantize_products(model: onnx.ModelProto, settings: ByteSettings) -> int:
     """
     constants = _add_constants(model.graph)
     stored: dict[str, list[str]] = {}
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    axes_as_input = opsets.get("", opsets.get("ai.onnx", 0)) >= 18
 
     def multiply(node: NodeProto, weight: Weight) -> list[NodeProto]:
         if weight.name not in stored:
             stored[weight.name] = _store(model.graph, weight, settings)
-        return _product(node, stored[weight.name], constants)
+        return _product(node, stored[weight.name], constants, axes_as_input=axes_as_input)
 
     replaced = replace_products(model, multiply)
     drop_unused(model.graph)
@@ -118,21 +120,28 @@ def _store(graph: onnx.GraphProto, weight: Weight, settings: ByteSettings) -> li
 
 
 def _product(
-    node: NodeProto, matrix: Sequence[str], constants: Mapping[str, str]
+    node: NodeProto,
+    matrix: Sequence[str],
+    constants: Mapping[str, str],
+    *,
+    axes_as_input: bool,
 ) -> list[NodeProto]:
     """Return ``activation @ matrix``; ONNX Runtime merges equal nodes of one activation itself."""
     numbers, scales, zero = matrix
     activation, output = node.input[0], node.output[0]
     made: list[NodeProto] = []
 
-    def value(operator: str, *inputs: str, result: str = "", **attributes: int) -> str:
+    def value(operator: str, *inputs: str, result: str = "", **attributes: int | list[int]) -> str:
         name = result or f"{output}_{len(made)}_{operator.lower()}"
         label = node.name if result else f"{node.name}_{len(made)}_{operator}"
         made.append(helper.make_node(operator, inputs, [name], name=label, **attributes))
         return name
 
     sizes = value("Abs", activation)
-    largest = value("ReduceMax", sizes, constants["last_axis"], keepdims=1)
+    if axes_as_input:
+        largest = value("ReduceMax", sizes, constants["last_axis"], keepdims=1)
+    else:
+        largest = value("ReduceMax", sizes, axes=[-1], keepdims=1)
     largest = value("Max", largest, constants["least"])
     factor = value("Div", constants["largest"], largest)
     shares = value("Mul", activation, factor)
