@@ -25,6 +25,7 @@ from conversion import CONVERT, run_child
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerFast, Qwen3Config, Qwen3Model
 
 from retort.graphs.session import open_session
@@ -124,13 +125,18 @@ def _config(layers: int) -> Qwen3Config:
 
 def _tokenizer() -> PreTrainedTokenizerFast:
     words = {word for sample in validation_texts() for word in sample.text.split()}
-    ordered = ["<pad>", "<unk>", *sorted(words - {"<pad>", "<unk>"})]
+    ordered = ["<pad>", "<unk>", "<end>", *sorted(words - {"<pad>", "<unk>", "<end>"})]
     tokenizer = Tokenizer(WordLevel({w: i for i, w in enumerate(ordered)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = Whitespace()
+    # So that an empty text has a token, too.
+    tokenizer.post_processor = TemplateProcessing(
+        single="$A <end>", pair="$A <end> $B <end>", special_tokens=[("<end>", 2)]
+    )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         unk_token="<unk>",
+        eos_token="<end>",
         padding_side="left",
         model_max_length=512,
     )
