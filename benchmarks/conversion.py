@@ -3,7 +3,7 @@
 Every conversion is a fresh process of this interpreter. Variants take turns, and each round starts
 with another one, so that a machine's slow minute does not fall on one of them alone:
 
-* ``retort``: ``convert.py --quantize QInt8 --skip_validation``
+* ``retort``: ``convert.py --quantize QInt8 --recipe plain --skip_validation``
 * ``optimum``: Optimum's export, its optimizer, and its dynamic quantizer
 * ``optimum, not optimized``: the same without the optimizer
 
@@ -108,7 +108,7 @@ def convert_plainly(model: str, output: str, *, optimize: bool) -> None:
 def command_of(variant: str, model: str, output: str) -> list[str]:
     """Return the command line that converts a model with a variant."""
     if variant == RETORT:
-        options = ["--quantize", "QInt8", "--skip_validation", "--quiet"]
+        options = ["--quantize", "QInt8", "--recipe", "plain", "--skip_validation", "--quiet"]
         where = ["--model_id", model, "--output_parent_dir", output]
         return [sys.executable, str(CONVERT), *where, *options]
     command = [sys.executable, __file__, "--model", model, "--plain", output]
