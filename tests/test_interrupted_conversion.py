@@ -43,7 +43,17 @@ class Stopped:
 
 
 def command(model: Path, out: Path) -> tuple[str | Path, ...]:
-    return ("--model_id", model, "--output_parent_dir", out, "--quantize", "QInt8", "--force")
+    return (
+        "--model_id",
+        model,
+        "--output_parent_dir",
+        out,
+        "--quantize",
+        "QInt8",
+        "--recipe",
+        "plain",
+        "--force",
+    )
 
 
 def stop_at(stage: str, number: signal.Signals, model: Path, out: Path) -> Stopped:

@@ -11,7 +11,6 @@ import pytest
 from converted import change_json, converted, files_of
 from sentence_transformers import SentenceTransformer
 from tiny_checkpoints import build_sentence_transformer, build_token_classifier
-from transformers import AutoModelForTokenClassification
 
 import convert
 from retort.arguments import ConversionArguments
@@ -92,21 +91,19 @@ def test_labels_that_are_no_table_by_index_are_refused(labels: object, tmp_path:
         convert.decide(ConversionArguments(model_id=str(folder)))
 
 
-def test_a_poor_file_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    # Weights beyond what float16 holds are clipped, which the numbers alone do not show.
-    folder = build_token_classifier(tmp_path / "model", "bert")
-    model = AutoModelForTokenClassification.from_pretrained(folder)
-    layer = model.bert.encoder.layer[0]
-    layer.intermediate.dense.weight.data *= 3e5
-    layer.intermediate.dense.bias.data *= 3e5
-    layer.output.dense.weight.data /= 3e5
-    model.save_pretrained(folder)
-    arguments = ConversionArguments(
-        model_id=str(folder), quantize=["Float16"], output_parent_dir=str(tmp_path / "out")
-    )
-    convert.convert(arguments)
+def test_a_poor_file_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    row = FileReport("f.onnx", "Q4", 1, 18, 8, {}, 0.5, 0.1, 1.0, "batch 1", (), 1.0)
+    require_agreement(ValidationReport("PyTorch", "cosine", 1, (), (row,)))
     (warning,) = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
-    assert warning.startswith("onnx/model_fp16.onnx: share of tokens with the same tag is only 0.")
+    assert warning == "f.onnx: cosine is only 0.500"
+
+
+def test_a_file_below_the_fidelity_asked_for_is_refused() -> None:
+    row = FileReport("f.onnx", "Q4", 1, 18, 8, {}, 0.96, 0.9, 1.0, "batch 1", (), 1.0)
+    report = ValidationReport("PyTorch", "cosine", 1, (), (row,))
+    require_agreement(report, 0.95)
+    with pytest.raises(FidelityError, match=r"f\.onnx: cosine is 0\.9600, less than .* 0\.97"):
+        require_agreement(report, 0.97)
 
 
 def test_a_file_that_gives_no_numbers_is_refused() -> None:

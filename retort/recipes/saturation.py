@@ -34,8 +34,10 @@ def fit_pairs(model: onnx.ModelProto, weights: Mapping[str, npt.NDArray[np.float
         tensor = tensors.get(name)
         if weight is None or tensor is None or tensor.data_type != onnx.TensorProto.INT8:
             continue
+        rounded = numpy_helper.to_array(tensor)
         scale = tensors[f"{name.removesuffix(QUANTIZED)}{SCALE}"]
         scales = numpy_helper.to_array(scale)
+        weight = _oriented(weight, rounded * scales)
         if scales.size == weight.shape[1]:
             scales = channel_scales(weight, np.ones(len(weight), np.float32), pairs=True)
             scale.CopyFrom(numpy_helper.from_array(scales, scale.name))
@@ -43,3 +45,11 @@ def fit_pairs(model: onnx.ModelProto, weights: Mapping[str, npt.NDArray[np.float
         tensor.CopyFrom(numpy_helper.from_array(rounded, name))
         done += 1
     return done
+
+
+def _oriented(
+    weight: npt.NDArray[np.float32], rough: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    """Return the weight as the quantizer wrote it, which is transposed where a Gemm read it."""
+    fitting = [one for one in (weight, weight.T) if one.shape == rough.shape]
+    return min(fitting, key=lambda one: float(np.abs(one - rough).sum()))

@@ -14,7 +14,7 @@ from retort.recipes.recipe import LADDERS, PLAIN, Prepared, Recipe, make_graph, 
 from retort.recipes.trials import Trials
 from retort.report import Ladder, RungReport
 from retort.stages.quantize import QuantizeSettings, quantize, source_name
-from retort.talk import third_party_work
+from retort.talk import third_party_quiet, third_party_work
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,11 @@ def search(source: Artifact, settings: QuantizeSettings, trials: Trials, folder:
         FidelityError: If no recipe passes; it tells what each reached.
     """
     folder.mkdir(parents=True)
+    with third_party_quiet():
+        return _climb(source, settings, trials, folder)
+
+
+def _climb(source: Artifact, settings: QuantizeSettings, trials: Trials, folder: Path) -> Artifact:
     workshop = _Workshop(source, settings, trials, folder)
     answers = trials.answers(source.path, folder / "answers")
     rungs: list[RungReport] = []
