@@ -38,7 +38,7 @@ POOLINGS: tuple[tuple[Pooling, Activation], ...] = (
     ("sum", "log1p_relu"),
 )
 # Measured on the tiny models, whose vectors 8 bits blur more than those of a trained one.
-MEAN_8_BIT = 0.97
+MEAN_8_BIT = 0.96
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 every_pooling = pytest.mark.parametrize(("pooling", "activation"), POOLINGS)
