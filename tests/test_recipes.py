@@ -29,7 +29,7 @@ from retort.recipes.duplicate import duplicating_edits
 from retort.recipes.equalise import Equalised, equalise
 from retort.recipes.graph_view import GraphView
 from retort.recipes.products import find_groups, load
-from retort.recipes.recipe import RECIPES, make_graph, prepare
+from retort.recipes.recipe import LADDERS, RECIPES, make_graph, prepare
 from retort.recipes.rounding import channel_scales, round_by_error, round_nearest
 from retort.recipes.trials import trial_texts
 from retort.report import Ladder
@@ -285,7 +285,7 @@ def ladder_of(tmp_path: Path, min_fidelity: float) -> Ladder:
 def test_auto_keeps_the_first_recipe_that_has_the_fidelity_asked_for(tmp_path: Path) -> None:
     ladder = ladder_of(tmp_path, PROMISED)
     assert [rung.recipe for rung in ladder.rungs] == [
-        recipe.name for recipe in RECIPES[: len(ladder.rungs)]
+        recipe.name for recipe in LADDERS["auto"][: len(ladder.rungs)]
     ]
     assert len(ladder.rungs) > 1
     assert [rung.passed for rung in ladder.rungs] == [False] * (len(ladder.rungs) - 1) + [True]
