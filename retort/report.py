@@ -83,7 +83,7 @@ class RungReport:
 
 @dataclass(frozen=True)
 class Ladder:
-    """The recipes that were tried for one precision, fastest first.
+    """The recipes that were tried for one precision, in the order they were tried.
 
     Attributes:
         precision: The value of ``--quantize``.

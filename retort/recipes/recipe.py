@@ -50,8 +50,8 @@ RECIPES = (
     Recipe("mixed_10", static=True, split=True, by_error=True, kept=0.1, note="10% left in fp32"),
     Recipe("mixed_25", static=True, split=True, by_error=True, kept=0.25, note="25% left in fp32"),
 )
-# Static ranges run at least as fast as those of each batch, which come after them, for texts that
-# calibration did not foresee; what stays in fp32 costs speed.
+# Static ranges leave batch mates without effect; those of each batch come after them, for texts
+# that calibration did not foresee. What stays in fp32 costs speed, and is tried last.
 ORDER = (PLAIN, "static", "rounded", "equalised", "split", "mixed_10", "mixed_25")
 LADDERS: Mapping[str, tuple[Recipe, ...]] = {
     "auto": tuple(sorted(RECIPES, key=lambda recipe: ORDER.index(recipe.name))),
