@@ -14,13 +14,10 @@ import numpy.typing as npt
 
 from onnx_configs.base import (
     TOKEN_AXES,
-    UNLIMITED,
     GraphRecipe,
     ModelFamily,
     Reference,
     Tensors,
-    json_file,
-    positional_limit,
 )
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
@@ -28,6 +25,7 @@ from retort.card.facts import CardFacts, GraphFile
 from retort.card.late_interaction import late_interaction_usages
 from retort.errors import InputError
 from retort.fidelity import row_cosines
+from retort.json_files import optional_object
 from retort.source.checkpoint_layout import modules
 from retort.source.late_interaction import (
     PYLATE_FILE,
@@ -38,6 +36,7 @@ from retort.source.late_interaction import (
     read_late_interaction,
     token_ids,
 )
+from retort.source.lengths import UNLIMITED, positional_limit
 from retort.talk import doing, third_party_quiet
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ class ColbertFamily(ModelFamily):
         tokenizer = _tokenizer(checkpoint)
         ids = token_ids(checkpoint, tokenizer, settings)
         fields = _documented_fields(checkpoint, settings, ids)
-        own = json_file(checkpoint.folder / PYLATE_FILE)
+        own = optional_object(checkpoint.folder / PYLATE_FILE)
         return {
             PYLATE_FILE: {**own, **fields},
             "onnx_config.json": {**fields, **_for_next_plaid(checkpoint, settings, tokenizer)},
@@ -231,7 +230,7 @@ def _dimension(checkpoint: Checkpoint) -> int:
     if is_stanford(checkpoint):
         return int(_layers(checkpoint)[0].out_features)
     last = modules(checkpoint.folder)[-1]
-    return int(json_file(checkpoint.folder / last.path / "config.json")["out_features"])
+    return int(optional_object(checkpoint.folder / last.path / "config.json")["out_features"])
 
 
 FAMILY = ColbertFamily()

@@ -20,8 +20,6 @@ from onnx_configs.base import (
     ModelFamily,
     Reference,
     Tensors,
-    json_file,
-    positional_limit,
 )
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
@@ -35,8 +33,9 @@ from retort.graphs.sentence_head import (
     SentenceHead,
     load_sentence_head,
 )
-from retort.runtime.sentence_modules import POOLING_KEYS, TRANSFORMER_CONFIGS
+from retort.runtime.sentence_modules import POOLING_KEYS
 from retort.source.checkpoint_layout import modules
+from retort.source.lengths import positional_limit
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -113,16 +112,6 @@ class EmbeddingFamily(ModelFamily):
         if "sentence_embedding" in outputs or not isinstance(reference, SentenceReference):
             return outputs
         return {**outputs, **reference.pool(inputs, outputs["last_hidden_state"])}
-
-    def maximum_length(self, checkpoint: Checkpoint) -> int:
-        """Return max_seq_length of sentence-transformers, else what the tokenizer says."""
-        paths = (checkpoint.backbone / name for name in TRANSFORMER_CONFIGS)
-        path = next((path for path in paths if path.is_file()), None)
-        length = json_file(path).get("max_seq_length") if path else None
-        if not isinstance(length, int | None):
-            raise InputError(f"{path}: max_seq_length is {length!r}, not a number; correct it")
-        length = length or super().maximum_length(checkpoint)
-        return min(length, positional_limit(checkpoint) or length)
 
     def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
         """Return sentence-transformers' files for a pooling that only --pooling names."""

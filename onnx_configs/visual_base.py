@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_configs.base import TOKEN_AXES, GraphRecipe, ModelFamily, Tensors
+from onnx_configs.config_base import Axes
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.card.facts import CardFacts, GraphFile
@@ -34,7 +35,6 @@ STEMS: Mapping[Literal["combined", "text", "image"], str] = {
     "text": "text_model",
     "image": "image_model",
 }
-Axes = Mapping[str, Mapping[int, str]]
 
 
 class VisualFamily(ModelFamily):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from retort.errors import InputError
-from retort.json_files import read_object
+from retort.json_files import optional_object
 from retort.record_update import RECORD
 
 PORTABLE = ("onnx/model.onnx", "model.onnx")
@@ -73,8 +73,7 @@ def folder_record(folder: Path) -> dict[str, Any]:
     Raises:
         InputError: If it is not JSON.
     """
-    path = folder / RECORD
-    return read_object(path) if path.is_file() else {}
+    return optional_object(folder / RECORD)
 
 
 def _name(folder: Path, paths: list[Path], recorded: Mapping[str, Any]) -> str:

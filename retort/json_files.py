@@ -23,6 +23,15 @@ def read_object(path: Path) -> dict[str, Any]:
     return value
 
 
+def optional_object(path: Path) -> dict[str, Any]:
+    """Return the JSON object in a file, an empty one where there is no such file.
+
+    Raises:
+        InputError: As ``read_object``.
+    """
+    return read_object(path) if path.is_file() else {}
+
+
 def read_json(path: Path) -> Any:
     """Return the value in a JSON file.
 

@@ -16,7 +16,7 @@ from retort.errors import ConversionError
 from retort.found_file import FoundFile, find_file
 from retort.graphs.graph_facts import GraphFacts, graph_facts
 from retort.graphs.made_up_inputs import difference_of_outputs
-from retort.json_files import read_object, write_json
+from retort.json_files import optional_object, write_json
 from retort.made_file import make_file, with_settings
 from retort.stages.optimize import optimize
 from retort.talk import doing
@@ -148,12 +148,11 @@ def _configuration(found: FoundFile) -> tuple[dict[str, Any], str]:
         return {"model_type": told["model_type"], **own}, "its metadata"
     place = found.path.absolute().parent
     for folder, where in ((place, "beside it"), (place.parent, "one level up")):
-        path = folder / "config.json"
-        config = read_object(path) if path.is_file() else {}
+        config = optional_object(folder / "config.json")
         if _known(config.get("model_type")):
             # Of a checkpoint with its own code the known part does.
             known = {key: config[key] for key in config.keys() - {"auto_map"}}
-            return known, f"{path.name} {where}"
+            return known, f"config.json {where}"
     logger.info("%s: neither metadata nor a config.json tell its architecture", found.path)
     return BY_STRUCTURE, "unknown; fused by structure, where it is that of BERT"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from retort.artifact import Checkpoint
 from retort.errors import ConversionError
-from retort.json_files import read_json, write_json
+from retort.json_files import optional_object, read_json, write_json
 from retort.talk import doing, third_party_quiet
 
 # What transformers' save_pretrained bakes in from the last call, and fastembed then obeys.
@@ -49,7 +49,7 @@ def settle_tokenizer(
         if (settings.get("max_seq_length") or 0) > maximum_length:
             write_json(path, {**settings, "max_seq_length": maximum_length})
     path = folder / "tokenizer_config.json"
-    config = read_json(path) if path.is_file() else {}
+    config = optional_object(path)
     config = {key: value for key, value in config.items() if key not in BAKED_TOKENIZER_KEYS}
     config = {**sides, **config, "model_max_length": maximum_length}
     if "max_length" in config:

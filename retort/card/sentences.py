@@ -14,7 +14,7 @@ from retort.card.consumers import (
     transformers_js,
 )
 from retort.card.facts import MODEL, GraphFile, Usage
-from retort.json_files import read_object
+from retort.json_files import optional_object, read_object
 from retort.runtime.folder import Folder
 from retort.runtime.sentence_modules import SentenceModules
 from retort.source.checkpoint_layout import modules
@@ -66,8 +66,7 @@ def token_usages(graphs: Sequence[GraphFile]) -> tuple[Usage, ...]:
 
 
 def _prompts(checkpoint: Checkpoint) -> dict[str, str]:
-    path = checkpoint.folder / "config_sentence_transformers.json"
-    said = read_object(path).get("prompts") if path.is_file() else None
+    said = optional_object(checkpoint.folder / "config_sentence_transformers.json").get("prompts")
     return {name: text for name, text in (said or {}).items() if text}
 
 

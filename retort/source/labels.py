@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from retort.artifact import Checkpoint
 from retort.errors import InputError
-from retort.json_files import read_object
+from retort.json_files import optional_object
 
 # What transformers writes where nobody named the labels: LABEL_0, LABEL_1, …
 UNNAMED = "LABEL_"
@@ -26,8 +25,8 @@ def label_table(checkpoint: Checkpoint, unnamed: Mapping[int, str] | None = None
     """
     tables = (
         _table(checkpoint, "id2label"),
-        _file(checkpoint.folder / "id2label.json"),
-        _inverted(_file(checkpoint.folder / "label2id.json")),
+        optional_object(checkpoint.folder / "id2label.json"),
+        _inverted(optional_object(checkpoint.folder / "label2id.json")),
         _inverted(_table(checkpoint, "label2id")),
     )
     named = (t for t in tables if not all(str(name).startswith(UNNAMED) for name in t.values()))
@@ -52,10 +51,6 @@ def label_files(checkpoint: Checkpoint, labels: Mapping[int, str]) -> dict[str, 
     """Return the two tables as files of their own, except those that the source has."""
     files = {f"{name}.json": table for name, table in label_settings(labels).items()}
     return {name: file for name, file in files.items() if not (checkpoint.folder / name).exists()}
-
-
-def _file(path: Path) -> dict[str, Any]:
-    return read_object(path) if path.is_file() else {}
 
 
 def _table(checkpoint: Checkpoint, key: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from retort.artifact import Checkpoint
 from retort.errors import InputError
-from retort.json_files import read_object
+from retort.json_files import optional_object, read_object
 from retort.source.checkpoint_layout import modules
 
 if TYPE_CHECKING:
@@ -110,12 +110,12 @@ def read_late_interaction(checkpoint: Checkpoint) -> LateInteraction:
     """
     if is_stanford(checkpoint):
         path = checkpoint.folder / STANFORD_FILE
-        told = read_object(path) if path.is_file() else {}
+        told = optional_object(path)
         said = {key: told.get(name) for key, name in _STANFORD_KEYS.items()}
         defaults = {**_DEFAULTS, **_STANFORD_DEFAULTS}
     else:
         path = checkpoint.folder / PYLATE_FILE
-        said = read_object(path) if path.is_file() else {}
+        said = optional_object(path)
         defaults = {**_DEFAULTS, **_PYLATE_DEFAULTS}
     values: dict[str, Any] = {
         key: default if said.get(key) is None else said[key] for key, default in defaults.items()

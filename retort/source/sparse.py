@@ -10,6 +10,7 @@ from retort.artifact import Checkpoint
 from retort.errors import InputError
 from retort.json_files import read_object
 from retort.source.checkpoint_layout import ROUTER_FILE, Module, document_modules, router
+from retort.source.lengths import UNLIMITED
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -19,7 +20,6 @@ ACTIVATIONS = ("relu", "log1p_relu")
 TABLE = "SparseStaticEmbedding"
 # Anserini feeds BERT's three inputs, tokenized as BERT's uncased models do, and no others.
 ANSERINI_ARCHITECTURE = "bert"
-UNLIMITED = 1_000_000  # transformers writes 1e30 where a tokenizer knows no limit
 
 
 def class_names(parts: Sequence[Module]) -> tuple[str, ...]:
