@@ -9,17 +9,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from retort import __version__
-from retort.bench_command import BENCH_OPTIONS, bench
 from retort.command import run_command
-from retort.encode_command import ENCODE_OPTIONS, encode
-from retort.inspect_command import INSPECT_OPTIONS, inspect
-from retort.merge_command import MERGE_OPTIONS, merge
+from retort.commands.bench import BENCH_OPTIONS, bench
+from retort.commands.encode import ENCODE_OPTIONS, encode
+from retort.commands.inspect import INSPECT_OPTIONS, inspect
+from retort.commands.merge import MERGE_OPTIONS, merge
+from retort.commands.optimize import OPTIMIZE_OPTIONS, optimize
+from retort.commands.push import PUSH_OPTIONS, push
+from retort.commands.quantize import QUANTIZE_OPTIONS, quantize
+from retort.commands.validate import VALIDATE_OPTIONS, validate
 from retort.one_line_parser import OneLineParser
-from retort.optimize_command import OPTIMIZE_OPTIONS, optimize
-from retort.push_command import PUSH_OPTIONS, push
-from retort.quantize_command import QUANTIZE_OPTIONS, quantize
 from retort.talk import set_up_logging
-from retort.validate_command import VALIDATE_OPTIONS, validate
 
 
 @dataclass(frozen=True)

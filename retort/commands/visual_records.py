@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy.typing as npt
 
+from retort.commands.sparse_records import scores_record
 from retort.errors import InputError
 from retort.runtime import VisualModel
 from retort.runtime.images import pillow
-from retort.sparse_records import scores_record
 
 Records = list[Mapping[str, Any]]
 Arrays = dict[str, npt.NDArray[Any]]

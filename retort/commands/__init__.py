@@ -1,0 +1,1 @@
+"""The verbs of the ``retort`` command, one file each: their options, and what they print."""
