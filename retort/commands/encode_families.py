@@ -21,7 +21,7 @@ from retort.runtime import (
     TokenClassificationModel,
     VisualModel,
 )
-from retort.runtime.sparse import Side
+from retort.runtime.sparse_encoding import Side
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retort.runtime import SparseModel, SparseVector
-from retort.runtime.sparse import Side
+from retort.runtime.sparse_encoding import Side
 
 Records = list[Mapping[str, Any]]
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from retort.errors import InputError
+
+Result = TypeVar("Result")
 
 
 def check_text(text: object, name: str = "the text") -> str:
@@ -59,3 +62,26 @@ def sorted_batches(
     # tqdm's own None means: only on a terminal.
     disable = None if show_progress is None else False
     yield from tqdm(batches, desc="Batches", unit="batch", disable=disable)
+
+
+def in_batches(
+    lengths: Sequence[int],
+    run: Callable[[list[int]], Iterable[Result]],
+    batch_size: int,
+    show_progress: bool | None = None,
+) -> list[Result]:
+    """Return the result of each item, in order, items of like length being run together.
+
+    Args:
+        lengths: The length of each item, in any unit.
+        run: Gives the results of the items at some positions, in the order of these.
+        batch_size: Items in a batch.
+        show_progress: Whether to show a progress bar, as for ``sorted_batches``.
+
+    Raises:
+        InputError: ``batch_size`` is less than 1.
+    """
+    results: dict[int, Result] = {}
+    for batch in sorted_batches(lengths, batch_size, show_progress):
+        results.update(zip(batch, run(batch), strict=True))
+    return [results[index] for index in range(len(lengths))]

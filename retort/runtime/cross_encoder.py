@@ -28,7 +28,7 @@ from retort.runtime.pairs import (
     entailment_id,
     reads_pairs,
 )
-from retort.runtime.scores import LabelScore, RankedDocument, best_first, ranked
+from retort.runtime.scores import LabelScore, RankedDocument, best_first, check_top_k, ranked
 from retort.runtime.tokenizer import TextTokenizer
 
 LOGITS_OUTPUT = "logits"
@@ -143,8 +143,7 @@ class CrossEncoderModel:
                 f"{self.graph.path} has {len(self.labels)} labels, and documents are ranked by "
                 "one: use predict or classify"
             )
-        if top_k is not None and top_k < 1:
-            raise InputError(f"top_k must be at least 1, not {top_k}")
+        check_top_k(top_k)
         check_text(query, "the query")
         texts = check_texts(documents, "document")
         scores = self.predict(

@@ -9,12 +9,13 @@ from typing import ClassVar
 import numpy as np
 
 from retort.errors import InputError
-from retort.runtime.batching import check_text, check_texts, sorted_batches
+from retort.runtime.batching import check_text, check_texts, in_batches
 from retort.runtime.folder import Folder
 from retort.runtime.graph import Graph
 from retort.runtime.late_interaction_inputs import TokenLayout
 from retort.runtime.late_interaction_settings import LateInteractionSettings, is_colbert
-from retort.runtime.maxsim import Floats, maxsim, token_matrices
+from retort.runtime.maxsim import Floats, maxsim
+from retort.runtime.scores import check_top_k, ranked_positions
 from retort.runtime.sentence_modules import Prompts
 
 # The second name is there for transformers.js; both are the same tensor.
@@ -154,14 +155,8 @@ class LateInteractionModel:
         Raises:
             InputError: There is more than one query, or what :meth:`score` raises.
         """
-        if top_k is not None and top_k < 1:
-            raise InputError(f"top_k must be at least 1, not {top_k}")
-        queries = token_matrices(query, "query")
-        if len(queries) != 1:
-            raise InputError(f"rank takes one query, not {len(queries)}: use score")
-        scores = maxsim(queries, documents)[0]
-        best = np.argsort(-scores, kind="stable")[:top_k]
-        return [(int(index), float(scores[index])) for index in best]
+        check_top_k(top_k)
+        return ranked_positions(self.score(query, documents), top_k)
 
     def _encode(
         self,
@@ -173,13 +168,13 @@ class LateInteractionModel:
     ) -> Floats | list[Floats]:
         prefix = check_text(prompt, "the prompt")
         rows = [prefix + text for text in check_texts(texts)]
-        embeddings: dict[int, Floats] = {}
-        for batch in sorted_batches(_pylate_order(rows), batch_size, show_progress):
-            results = self._run(layout, [rows[index] for index in batch])
-            embeddings.update(zip(batch, results, strict=True))
-        if isinstance(texts, str):
-            return embeddings[0]
-        return [embeddings[index] for index in range(len(rows))]
+        embeddings = in_batches(
+            _pylate_order(rows),
+            lambda batch: self._run(layout, [rows[index] for index in batch]),
+            batch_size,
+            show_progress,
+        )
+        return embeddings[0] if isinstance(texts, str) else embeddings
 
     def _run(self, layout: TokenLayout, texts: Sequence[str]) -> list[Floats]:
         """Return the token embeddings of one batch."""

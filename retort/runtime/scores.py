@@ -1,4 +1,4 @@
-"""What a cross-encoder answers: labels with scores, and documents in order."""
+"""Scores in order: the labels of a text, and the documents of a query."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import NotRequired, TypedDict
 
 import numpy as np
 import numpy.typing as npt
+
+from retort.errors import InputError
 
 Floats = npt.NDArray[np.float32]
 
@@ -62,6 +64,31 @@ def ranked(
             result["text"] = documents[index]
         results.append(result)
     return results
+
+
+def ranked_positions(scores: Floats, top_k: int | None) -> list[tuple[int, float]]:
+    """Return the documents' positions and scores for one query, the best first.
+
+    Args:
+        scores: Float32 ``[1, documents]``.
+        top_k: How many to return; None: all.
+
+    Raises:
+        InputError: There is more than one query.
+    """
+    if len(scores) != 1:
+        raise InputError(f"rank takes one query, not {len(scores)}: use score")
+    return [(index, float(scores[0, index])) for index in _order(scores[0])[:top_k]]
+
+
+def check_top_k(top_k: int | None) -> None:
+    """Refuse a number of results that is none.
+
+    Raises:
+        InputError: It is less than 1.
+    """
+    if top_k is not None and top_k < 1:
+        raise InputError(f"top_k must be at least 1, not {top_k}")
 
 
 def _order(scores: Floats) -> list[int]:

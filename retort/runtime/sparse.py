@@ -4,25 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import numpy as np
-
-from retort.errors import InputError
-from retort.runtime.batching import check_text, check_texts, sorted_batches
 from retort.runtime.folder import Folder
 from retort.runtime.graph import Graph
 from retort.runtime.pooling import Floats
-from retort.runtime.query_weights import WEIGHTS_FILE, QueryWeights
-from retort.runtime.sentence_modules import Prompts
-from retort.runtime.sparse_graph import SparseGraph, has_logits, has_weights
-from retort.runtime.sparse_settings import SparseSettings, has_own_queries, has_splade_pooling
+from retort.runtime.scores import check_top_k, ranked_positions
+from retort.runtime.sparse_encoding import Side, TermEncoder, TermOptions
+from retort.runtime.sparse_graph import has_logits, has_weights
+from retort.runtime.sparse_settings import has_splade_pooling
 from retort.runtime.sparse_terms import Terms, Weights, terms_of, vectors_of
-from retort.runtime.sparse_tokenizer import SparseTokenizer
-from retort.runtime.sparse_vectors import Ids, SparseVector, check_pruning, dot_products
-
-Side = Literal["query", "document"]
-SIDES = (None, "query", "document")
+from retort.runtime.sparse_vectors import SparseVector, dot_products
 
 
 class SparseModel:
@@ -43,13 +35,8 @@ class SparseModel:
 
     def __init__(self, folder: Folder, graph: Graph) -> None:
         self.graph = graph
-        settings = SparseSettings.read(folder)
-        self._do_lower_case = settings.do_lower_case
-        self._prompts = Prompts.read(folder)
-        self.prompts = self._prompts.texts
-        self._tokenizer = SparseTokenizer.of_graph(folder, graph.path, settings.max_length)
-        self._queries = _query_weights(folder, self._tokenizer)
-        self._weights = SparseGraph.open(graph, settings.pooling)
+        self._encoder = TermEncoder(folder, graph)
+        self.prompts = self._encoder.prompts.texts
 
     @classmethod
     def recognises(cls, folder: Folder, graph: Graph) -> bool:
@@ -59,12 +46,12 @@ class SparseModel:
     @property
     def max_length(self) -> int | None:
         """The longest document in tokens, special tokens included; None: without limit."""
-        return self._tokenizer.max_length
+        return self._encoder.tokenizer.max_length
 
     @cached_property
     def dimension(self) -> int:
         """The size of the vocabulary."""
-        return self._weights.dimension(self._feeds([""])) or self._tokenizer.dimension
+        return self._encoder.dimension()
 
     def encode(
         self,
@@ -98,17 +85,8 @@ class SparseModel:
             InputError: A text is not a str, the folder has no such prompt, or an option is out of
                 its range.
         """
-        vectors = self.encode_arrays(
-            texts,
-            batch_size=batch_size,
-            prompt_name=prompt_name,
-            prompt=prompt,
-            top_k=top_k,
-            threshold=threshold,
-            show_progress=show_progress,
-        )
-        terms = self.decode(vectors)
-        return terms[0] if isinstance(texts, str) else terms
+        options = TermOptions(batch_size, prompt_name, prompt, top_k, threshold, show_progress)
+        return self._terms(texts, None, options)
 
     def encode_queries(
         self,
@@ -126,18 +104,8 @@ class SparseModel:
         Where the checkpoint is inference-free, no model is run: a query has the terms that its
         tokens are, white space as it comes, and their weights are those of the folder's table.
         """
-        vectors = self.encode_arrays(
-            texts,
-            side="query",
-            batch_size=batch_size,
-            prompt_name=prompt_name,
-            prompt=prompt,
-            top_k=top_k,
-            threshold=threshold,
-            show_progress=show_progress,
-        )
-        terms = self.decode(vectors)
-        return terms[0] if isinstance(texts, str) else terms
+        options = TermOptions(batch_size, prompt_name, prompt, top_k, threshold, show_progress)
+        return self._terms(texts, "query", options)
 
     def encode_documents(
         self,
@@ -151,18 +119,8 @@ class SparseModel:
         show_progress: bool | None = None,
     ) -> Terms | list[Terms]:
         """Return the terms of documents: ``encode``, by default with the ``document`` prompt."""
-        vectors = self.encode_arrays(
-            texts,
-            side="document",
-            batch_size=batch_size,
-            prompt_name=prompt_name,
-            prompt=prompt,
-            top_k=top_k,
-            threshold=threshold,
-            show_progress=show_progress,
-        )
-        terms = self.decode(vectors)
-        return terms[0] if isinstance(texts, str) else terms
+        options = TermOptions(batch_size, prompt_name, prompt, top_k, threshold, show_progress)
+        return self._terms(texts, "document", options)
 
     def encode_arrays(
         self,
@@ -192,24 +150,12 @@ class SparseModel:
         Raises:
             InputError: There is no such side, or as :meth:`encode` does.
         """
-        if side not in SIDES:
-            raise InputError(f"there is no side {side!r}: choose from query, document and None")
-        check_pruning(top_k, threshold)
-        name = side if prompt_name is None and prompt is None else prompt_name
-        prefix = check_text(self._prompts.choose(name, prompt), "the prompt")
-        rows = [prefix + text for text in check_texts(texts)]
-        if not self._weights.takes_batches:
-            batch_size = min(batch_size, 1)
-        vectors: dict[int, SparseVector] = {}
-        for batch in sorted_batches([len(row) for row in rows], batch_size, show_progress):
-            results = self._vectors([rows[index] for index in batch], side)
-            pruned = [vector.pruned(top_k, threshold) for vector in results]
-            vectors.update(zip(batch, pruned, strict=True))
-        return [vectors[index] for index in range(len(rows))]
+        options = TermOptions(batch_size, prompt_name, prompt, top_k, threshold, show_progress)
+        return self._encoder.encode(texts, side, options)
 
     def decode(self, vectors: Iterable[SparseVector]) -> list[Terms]:
         """Return the terms of what :meth:`encode_arrays` gave, as :meth:`encode` does."""
-        return [terms_of(vector, self._tokenizer) for vector in vectors]
+        return [terms_of(vector, self._encoder.tokenizer) for vector in vectors]
 
     def score(
         self, queries: Weights | Iterable[Weights], documents: Weights | Iterable[Weights]
@@ -226,8 +172,8 @@ class SparseModel:
         Raises:
             InputError: Something is neither, or has terms that the vocabulary lacks.
         """
-        left = vectors_of(queries, "query", self._tokenizer)
-        return dot_products(left, vectors_of(documents, "document", self._tokenizer))
+        left = vectors_of(queries, "query", self._encoder.tokenizer)
+        return dot_products(left, vectors_of(documents, "document", self._encoder.tokenizer))
 
     def rank(
         self, query: Weights, documents: Weights | Iterable[Weights], top_k: int | None = None
@@ -242,33 +188,11 @@ class SparseModel:
         Raises:
             InputError: There is more than one query, or what :meth:`score` raises.
         """
-        check_pruning(top_k, 0)
-        scores = self.score(query, documents)
-        if len(scores) != 1:
-            raise InputError(f"rank takes one query, not {len(scores)}: use score")
-        best = np.argsort(-scores[0], kind="stable")[:top_k]
-        return [(int(index), float(scores[0, index])) for index in best]
+        check_top_k(top_k)
+        return ranked_positions(self.score(query, documents), top_k)
 
-    def _vectors(self, texts: Sequence[str], side: Side | None) -> list[SparseVector]:
-        """Return the vectors of one batch."""
-        table = self._queries
-        if table is not None and (side == "query" or (side is None and table.is_default)):
-            return table.vectors(texts)
-        return self._weights.vectors(self._feeds(texts))
-
-    def _feeds(self, texts: Sequence[str]) -> dict[str, Ids]:
-        cleaned = [text.strip() for text in texts]
-        if self._do_lower_case:
-            cleaned = [text.lower() for text in cleaned]
-        return self._tokenizer.arrays(self._tokenizer.encode(cleaned))
-
-
-def _query_weights(folder: Folder, tokenizer: SparseTokenizer) -> QueryWeights | None:
-    if (folder.path / WEIGHTS_FILE).is_file():
-        return QueryWeights.read(folder, tokenizer)
-    if has_own_queries(folder):
-        raise InputError(
-            f"{folder.path}: queries are not encoded by the graph, but {WEIGHTS_FILE} is missing: "
-            "convert the checkpoint again"
-        )
-    return None
+    def _terms(
+        self, texts: str | Sequence[str], side: Side | None, options: TermOptions
+    ) -> Terms | list[Terms]:
+        terms = self.decode(self._encoder.encode(texts, side, options))
+        return terms[0] if isinstance(texts, str) else terms

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from retort.errors import InputError
 from retort.runtime.pooling import Floats
+from retort.runtime.scores import check_top_k
 
 Ids = npt.NDArray[np.int64]
 
@@ -68,8 +69,7 @@ def check_pruning(top_k: int | None, threshold: float) -> None:
     Raises:
         InputError: ``top_k`` is less than 1, or ``threshold`` is less than 0.
     """
-    if top_k is not None and top_k < 1:
-        raise InputError(f"top_k must be at least 1, not {top_k}")
+    check_top_k(top_k)
     if not threshold >= 0:
         raise InputError(f"threshold must be at least 0, not {threshold}")
 

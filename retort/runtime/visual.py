@@ -5,37 +5,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from retort.errors import InputError
-from retort.runtime.batching import check_text, check_texts, sorted_batches
+from retort.runtime.batching import check_text, check_texts, in_batches
 from retort.runtime.folder import Folder
 from retort.runtime.graph import Graph
 from retort.runtime.heatmap import draw_heatmap
 from retort.runtime.image_settings import ImageInputs
-from retort.runtime.images import (
-    image_list,
-    image_name,
-    image_size,
-    is_image,
-    load_image,
-)
+from retort.runtime.images import image_list, image_name, is_image, load_image
 from retort.runtime.maxsim import Floats, maxsim
 from retort.runtime.qwen2_images import Qwen2Images
 from retort.runtime.siglip_images import SiglipImages
+from retort.runtime.visual_inputs import IMAGES, VisualInputs
 from retort.runtime.visual_prompts import VisualPrompts, colpali_prompts, colqwen2_prompts
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from retort.runtime.images import ImageSource
-
-OUTPUT = "embeddings"
-OUTPUT_RANK = 3
-IMAGES = "pixel_values"
 
 
 class VisualModel(ABC):
@@ -53,13 +43,8 @@ class VisualModel(ABC):
 
     def __init__(self, folder: Folder, graph: Graph) -> None:
         self.graph = graph
-        if graph.outputs.get(OUTPUT) != OUTPUT_RANK:
-            raise InputError(
-                f"{graph.path} has the outputs {', '.join(graph.outputs)}, but no token "
-                f"embeddings named {OUTPUT}: convert the checkpoint again"
-            )
-        self._prompts = self._read_prompts(folder)
-        self._images = self._read_images(folder) if IMAGES in graph.inputs else None
+        images = self._read_images(folder) if IMAGES in graph.inputs else None
+        self._inputs = VisualInputs(graph, self._read_prompts(folder), images)
 
     @classmethod
     def recognises(cls, folder: Folder, graph: Graph) -> bool:
@@ -69,7 +54,7 @@ class VisualModel(ABC):
     @cached_property
     def dimension(self) -> int:
         """The length of a token's vector."""
-        return int(self._run_queries([""])[0].shape[1])
+        return int(self._inputs.queries([""])[0].shape[1])
 
     def encode_queries(
         self,
@@ -94,12 +79,13 @@ class VisualModel(ABC):
             InputError: A text is not a str.
         """
         rows = check_texts(texts)
-        lengths = [len(text) for text in rows]
-        found: dict[int, Floats] = {}
-        for batch in sorted_batches(lengths, batch_size, show_progress):
-            results = self._run_queries([rows[index] for index in batch])
-            found.update(zip(batch, results, strict=True))
-        return found[0] if isinstance(texts, str) else [found[i] for i in range(len(rows))]
+        found = in_batches(
+            [len(text) for text in rows],
+            lambda batch: self._inputs.queries([rows[index] for index in batch]),
+            batch_size,
+            show_progress,
+        )
+        return found[0] if isinstance(texts, str) else found
 
     def encode_images(
         self,
@@ -126,16 +112,18 @@ class VisualModel(ABC):
             InputError: An image cannot be read or used, the graph takes text alone, or Pillow is
                 missing.
         """
-        inputs = self._image_inputs()
+        self._inputs.require_images()
         pages = [images] if is_image(images) else image_list(images)
         names = [image_name(page, index) for index, page in enumerate(pages)]
+        named = list(zip(pages, names, strict=True))
         # All are looked at first, so that a bad one is told before the others' long work.
-        lengths = [_token_count(inputs, *pair) for pair in zip(pages, names, strict=True)]
-        found: dict[int, Floats] = {}
-        for batch in sorted_batches(lengths, batch_size, show_progress):
-            results = self._run_images([load_image(pages[i], names[i]) for i in batch])
-            found.update(zip(batch, results, strict=True))
-        return found[0] if is_image(images) else [found[i] for i in range(len(pages))]
+        found = in_batches(
+            [self._inputs.part_count(page, name) for page, name in named],
+            lambda batch: self._inputs.pages([load_image(*named[index]) for index in batch]),
+            batch_size,
+            show_progress,
+        )
+        return found[0] if is_image(images) else found
 
     def score(self, queries: Floats | Sequence[Floats], pages: Floats | Sequence[Floats]) -> Floats:
         """Return the MaxSim of every query with every page; larger is more alike.
@@ -167,14 +155,9 @@ class VisualModel(ABC):
             InputError: The image cannot be read, or the embeddings are not of it.
         """
         name = image_name(image, 0)
-        grid = self._image_inputs().grid(*load_image(image, name).size, name)
-        first, count = self._prompts.image, grid.rows * grid.columns
-        if len(page) != len(self._prompts.page) - 1 + count:
-            raise InputError(
-                f"{name} has {grid.rows} × {grid.columns} parts, but its embeddings are "
-                f"{len(page)} tokens: encode it with this model"
-            )
-        alike = query @ page[first : first + count].T
+        grid = self._inputs.require_images().grid(*load_image(image, name).size, name)
+        parts = self._inputs.image_tokens(page, grid, name)
+        alike = query @ page[parts].T
         return np.ascontiguousarray(alike).reshape(len(query), grid.rows, grid.columns)
 
     def heatmap(
@@ -204,7 +187,7 @@ class VisualModel(ABC):
             (query,) = self.encode_queries([check_text(text)])
         if page is None:
             (page,) = self.encode_images([picture])
-        own = self._prompts.own_tokens(text)
+        own = self._inputs.prompts.own_tokens(text)
         if len(own) != len(query):
             raise InputError(f"the embeddings are {len(query)} tokens, but the query {len(own)}")
         maps = self.similarity_maps(query, page, picture)
@@ -219,31 +202,6 @@ class VisualModel(ABC):
     @abstractmethod
     def _read_images(folder: Folder) -> ImageInputs:
         """Return what makes images the inputs of a folder's graph."""
-
-    def _image_inputs(self) -> ImageInputs:
-        if self._images is None:
-            raise InputError(
-                f"{self.graph.path} takes text alone: open the graph that takes images too, or "
-                "convert the checkpoint with --visual_variant combined"
-            )
-        return self._images
-
-    def _run_queries(self, texts: Sequence[str]) -> list[Floats]:
-        images = self._images.no_images(len(texts)) if self._images else {}
-        return self._run(self._prompts.queries(texts), images)
-
-    def _run_images(self, images: list[Image.Image]) -> list[Floats]:
-        inputs = self._image_inputs()
-        counts = [_token_count(inputs, image, "image") for image in images]
-        return self._run(self._prompts.pages(counts), inputs.feeds(images))
-
-    def _run(
-        self, tokens: dict[str, npt.NDArray[np.int64]], images: dict[str, npt.NDArray[Any]]
-    ) -> list[Floats]:
-        """Return the token embeddings of one batch, without padding."""
-        embeddings = self.graph.run({**tokens, **images}, OUTPUT)
-        kept = tokens["attention_mask"] != 0
-        return [row[counted] for row, counted in zip(embeddings, kept, strict=True)]
 
 
 class ColQwen2Model(VisualModel):
@@ -260,8 +218,3 @@ class ColPaliModel(VisualModel):
     family = "colpali"
     _read_prompts = staticmethod(colpali_prompts)
     _read_images = staticmethod(SiglipImages.read)
-
-
-def _token_count(inputs: ImageInputs, image: ImageSource, name: str) -> int:
-    grid = inputs.grid(*image_size(image, name), name)
-    return grid.rows * grid.columns
