@@ -12,13 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_configs.base import (
-    TOKEN_AXES,
-    GraphRecipe,
-    ModelFamily,
-    Reference,
-    Tensors,
-)
+from onnx_configs.base import TOKEN_AXES, GraphRecipe, ModelFamily, Reference, Tensors
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.card.facts import CardFacts, GraphFile

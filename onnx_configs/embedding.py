@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnx_configs.base import (
-    BATCH_AXES,
-    TOKEN_AXES,
-    GraphRecipe,
-    ModelFamily,
-    Reference,
-    Tensors,
-)
+from onnx_configs.base import BATCH_AXES, TOKEN_AXES, GraphRecipe, ModelFamily, Reference, Tensors
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.card.consumers import serving_library
@@ -28,11 +21,7 @@ from retort.card.facts import CardFacts, GraphFile
 from retort.card.sentences import pooled_usages, token_usages
 from retort.errors import InputError
 from retort.fidelity import row_cosines, token_cosines
-from retort.graphs.sentence_head import (
-    HEAD_MODULES,
-    SentenceHead,
-    load_sentence_head,
-)
+from retort.graphs.sentence_head import HEAD_MODULES, SentenceHead, load_sentence_head
 from retort.runtime.sentence_modules import POOLING_KEYS
 from retort.source.checkpoint_layout import modules
 from retort.source.lengths import positional_limit
