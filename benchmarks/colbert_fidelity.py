@@ -36,8 +36,7 @@ from eight_bit_files import (
     OPTIMIZED,
     PORTABLE,
     GraphFile,
-    add_checkpoint_option,
-    add_eight_bit_options,
+    fidelity_parser,
     make_files,
 )
 from measuring import in_each_arithmetic, open_graph, sizes_and_speeds
@@ -184,13 +183,9 @@ def scores(encoded: Encoded, expands: bool) -> Floats:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = fidelity_parser(__doc__)
     add_xquad(parser)
-    add_eight_bit_options(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the Dense and the prefixes (0)")
-    add_checkpoint_option(parser)
     return parser
 
 

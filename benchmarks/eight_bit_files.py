@@ -82,11 +82,20 @@ def add_eight_bit_options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
-    """Add the place of a checkpoint that a benchmark makes where it is not there yet."""
+def fidelity_parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser with the options of every benchmark that makes a checkpoint to measure.
+
+    Args:
+        description: The benchmark's docstring, printed as it stands.
+    """
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--checkpoint", type=Path, help="where to keep the model, or one kept there"
     )
+    add_eight_bit_options(parser)
+    return parser
 
 
 def convert_in_child(checkpoint: Path, output: Path, options: Sequence[str] = ()) -> Figures:

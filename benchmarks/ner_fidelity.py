@@ -26,8 +26,7 @@ import torch
 from eight_bit_files import (
     FP32,
     GraphFile,
-    add_checkpoint_option,
-    add_eight_bit_options,
+    fidelity_parser,
     make_files,
 )
 from measuring import in_each_arithmetic, open_for_measuring, sizes_and_speeds
@@ -159,9 +158,7 @@ def report(tagger: Tagger, options: argparse.Namespace, scratch: Path) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = fidelity_parser(__doc__)
     parser.add_argument(
         "snips", nargs="?", type=Path, default=DATA / "slots_snips",
         help="folder of SNIPS with train.conll, valid.conll and test.conll, a word and its tag "
@@ -169,8 +166,6 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument("--taggers", nargs="+", choices=TAGGERS, default=TAGGERS)
     parser.add_argument("--steps", type=int, default=800, help="batches snips learns from (800)")
-    add_checkpoint_option(parser)
-    add_eight_bit_options(parser)
     return parser
 
 

@@ -31,7 +31,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from conversion import installed_model
-from eight_bit_files import GraphFile, add_checkpoint_option, add_eight_bit_options, make_files
+from eight_bit_files import GraphFile, fidelity_parser, make_files
 from measuring import in_each_arithmetic, open_graph, sizes_and_speeds
 from sentence_transformers import CrossEncoder
 from tables import Measure, by_name, machine, measures_table
@@ -207,14 +207,10 @@ def _right_first(scores: Floats) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = fidelity_parser(__doc__)
     add_xquad(parser)
     parser.add_argument("--steps", type=int, default=100, help="batches to learn from (100)")
     parser.add_argument("--lists", type=int, default=100, help="lists to score (100)")
-    add_checkpoint_option(parser)
-    add_eight_bit_options(parser)
     return parser
 
 

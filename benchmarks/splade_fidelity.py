@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 from conversion import installed_model
-from eight_bit_files import GraphFile, add_checkpoint_option, add_eight_bit_options, make_files
+from eight_bit_files import GraphFile, fidelity_parser, make_files
 from measuring import in_each_arithmetic, open_for_measuring, sizes_and_speeds
 from tables import Measure, by_name, machine, measures_table
 from torch import Tensor
@@ -53,13 +53,9 @@ MEASURES = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark and print its table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = fidelity_parser(__doc__)
     parser.add_argument("texts", nargs="+", type=Path, help="text on each line, or .jsonl")
     parser.add_argument("--steps", type=int, default=300, help="batches that the head is fitted to")
-    add_checkpoint_option(parser)
-    add_eight_bit_options(parser)
     options = parser.parse_args(argv)
     texts = [text for path in options.texts for text in read_texts(path)]
     random.Random(0).shuffle(texts)

@@ -7,7 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +51,16 @@ class Ended:
 
 def convert_here(capture: pytest.CaptureFixture[str], *argv: str | Path) -> Ended:
     """Run the command line in this process, which has the heavy libraries already."""
+    return run_here(capture, convert.main, *argv)
+
+
+def run_here(
+    capture: pytest.CaptureFixture[str], main: Callable[[Sequence[str]], int], *argv: str | Path
+) -> Ended:
+    """Run a command in this process."""
     capture.readouterr()
     try:
-        code: object = convert.main([str(word) for word in argv])
+        code: object = main([str(word) for word in argv])
     except SystemExit as stop:
         code = stop.code
     said = capture.readouterr()

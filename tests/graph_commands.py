@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from command_line import Ended
+from command_line import Ended, run_here
 from converted import converted, workshop
 from found_graphs import anserini_graph, optimum_export, pylate_export
 from tiny_checkpoints import build_sentence_transformer
@@ -34,13 +34,7 @@ LARGEST_ID = 90  # of the tiny vocabularies
 
 def run(capture: pytest.CaptureFixture[str], *argv: str | Path) -> Ended:
     """Run ``retort`` in this process."""
-    capture.readouterr()
-    try:
-        code: object = cli.main([str(word) for word in argv])
-    except SystemExit as stop:
-        code = stop.code
-    said = capture.readouterr()
-    return Ended(code, said.out, said.err)
+    return run_here(capture, cli.main, *argv)
 
 
 def error_of(done: Ended, code: int = 2) -> str:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
 import onnx
 import pytest
 from colbert_exports import ROOT, SETTINGS, checkpoint, exported, exported_copy, python
-from command_line import Ended, contents
+from command_line import Ended, contents, run_here
 from converted import files_of
 from found_graphs import pylate_export
 from hub_machine import TOKEN
@@ -41,24 +41,12 @@ def machine(
         yield given
 
 
-def ended(
-    capture: pytest.CaptureFixture[str], main: Callable[[Sequence[str]], int], *argv: str | Path
-) -> Ended:
-    capture.readouterr()
-    try:
-        code: object = main([str(word) for word in argv])
-    except SystemExit as stop:
-        code = stop.code
-    said = capture.readouterr()
-    return Ended(code, said.out, said.err)
-
-
 def export(capture: pytest.CaptureFixture[str], *argv: str | Path) -> Ended:
-    return ended(capture, colbert_export.export_main, *argv)
+    return run_here(capture, colbert_export.export_main, *argv)
 
 
 def quantize(capture: pytest.CaptureFixture[str], *argv: str | Path) -> Ended:
-    return ended(capture, colbert_export.quantize_main, *argv)
+    return run_here(capture, colbert_export.quantize_main, *argv)
 
 
 def test_the_commands_are_installed_under_their_old_names() -> None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from retort.commands.graph_options import FORCE
+
 MERGE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "file": {"type": Path, "metavar": "FILE", "help": "an .onnx file, or a folder with one"},
     "--output": {
@@ -15,7 +17,7 @@ MERGE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "help": "the file to write, FILE itself with --force; beside FILE as <name>_merged.onnx "
         "if unset",
     },
-    "--force": {"action": "store_true", "help": "replace an existing file"},
+    "--force": FORCE,
 }
 
 

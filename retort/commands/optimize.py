@@ -8,10 +8,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from retort.commands.graph_options import FORCE, FP32_FILE, SKIP_SHAPE_INFERENCE
+
 logger = logging.getLogger(__name__)
 
 OPTIMIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "file": {"type": Path, "metavar": "FILE", "help": "an fp32 .onnx file, or a folder with one"},
+    "file": FP32_FILE,
     "--level": {
         "type": int,
         "choices": (1, 2, 99),
@@ -25,11 +27,8 @@ OPTIMIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "help": "the file to write; beside FILE as <name>_opt<level>.onnx if unset",
     },
     "--stats": {"action": "store_true", "help": "print both graphs side by side"},
-    "--skip_shape_inference": {
-        "action": "store_true",
-        "help": "leave symbolic shape inference out, for graphs on which it fails",
-    },
-    "--force": {"action": "store_true", "help": "replace an existing file"},
+    "--skip_shape_inference": SKIP_SHAPE_INFERENCE,
+    "--force": FORCE,
 }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from retort.arguments import PRECISIONS, REFUSED_PRECISIONS, OptimizeArguments
+from retort.commands.graph_options import FORCE, FP32_FILE, SKIP_SHAPE_INFERENCE
 
 # As transformers.js has them; Q8 alone is a name of ours.
 SUFFIXES = {
@@ -32,7 +33,7 @@ def _precision(name: str) -> str:
 
 
 QUANTIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "file": {"type": Path, "metavar": "FILE", "help": "an fp32 .onnx file, or a folder with one"},
+    "file": FP32_FILE,
     "--dtype": {
         "type": _precision,
         "default": "QInt8",
@@ -65,11 +66,8 @@ QUANTIZE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
         "default": 32,
         "help": _HELP["block_size"],
     },
-    "--skip_shape_inference": {
-        "action": "store_true",
-        "help": "leave symbolic shape inference out, for graphs on which it fails",
-    },
-    "--force": {"action": "store_true", "help": "replace an existing file"},
+    "--skip_shape_inference": SKIP_SHAPE_INFERENCE,
+    "--force": FORCE,
 }
 
 
