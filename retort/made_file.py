@@ -23,8 +23,8 @@ Stage = Callable[[Artifact, Path], Artifact]
 def make_file(found: FoundFile, output: Path, stage: Stage, *, force: bool) -> Artifact:
     """Run a stage on a graph and put what it makes in its place, whole or not at all.
 
-    In a folder that Retort made, ``conversion.json`` gets the new file too. The header is settled
-    as in a conversion, and keeps the metadata of the graph that was found.
+    In a folder that Retort made, ``conversion.json``, the page and the card tell of the new file.
+    The header is settled as in a conversion, and keeps the metadata of the graph that was found.
 
     Args:
         found: The graph; not changed.
@@ -38,14 +38,15 @@ def make_file(found: FoundFile, output: Path, stage: Stage, *, force: bool) -> A
     """
     found.refuse_as_output(output)
     place = place_of(output)
-    record = place.record if place else None
-    with output_file(output, force=force, record=record) as new:
+    with output_file(output, force=force, beside=place.told if place else ()) as new:
         made = stage(found.artifact(new.parent / "found"), new.parent / "stage")
         settled = _settled(made, found, new, place.name if place else output.name)
         with doing(f"loading what was made of {found.path}"):
             open_session(new)
-        if record and place:
-            place.add(settled, new.parent / record.name)
+        if place:
+            place.add(settled, new.parent)
+    if place:
+        place.drop_page()
     return replace(settled, path=output)
 
 

@@ -21,8 +21,8 @@ def merge_file(graph: Path, output: Path, *, force: bool = False) -> Path:
     """Write a graph and all its external data to one file, or from 2 GB on to two.
 
     The second is then ``<output>_data``, its tensors aligned for mapping. No weights are loaded,
-    and nothing else of the graph changes. In a folder that Retort made, ``conversion.json`` gets
-    the new file too.
+    and nothing else of the graph changes. In a folder that Retort made, ``conversion.json``,
+    the page and the card tell of the new file.
 
     Args:
         graph: An ``.onnx`` file made by any tool, of any precision.
@@ -40,12 +40,13 @@ def merge_file(graph: Path, output: Path, *, force: bool = False) -> Path:
     if not found.is_at(output):
         found.refuse_as_output(output)
     place = place_of(output)
-    record = place.record if place else None
-    with output_file(output, force=force, record=record) as new:
+    with output_file(output, force=force, beside=place.told if place else ()) as new:
         started = time.perf_counter()
         write_merged(read_whole_outline(graph), graph.parent, new)
-        if record and place:
-            place.add(_merged(found, new, place, started), new.parent / record.name)
+        if place:
+            place.add(_merged(found, new, place, started), new.parent)
+    if place:
+        place.drop_page()
     _tell(found, output)
     return output
 

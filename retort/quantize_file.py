@@ -20,7 +20,7 @@ def quantize_file(
 ) -> Path:
     """Write one precision of a graph to a file of its own, whole or not at all.
 
-    In a folder that Retort made, ``conversion.json`` gets the new file too.
+    In a folder that Retort made, ``conversion.json``, the page and the card tell of the new file.
 
     Args:
         graph: An fp32 ``.onnx`` file, portable or fused, made by any tool.

@@ -90,7 +90,7 @@ def test_data_that_the_new_graph_does_not_have_goes_with_the_old_one(target: Pat
 def test_a_record_is_replaced_with_the_graph_and_only_then(target: Path) -> None:
     record = target.with_name("conversion.json")
     record.write_text("old")
-    with output_file(target, force=False, record=record) as new:
+    with output_file(target, force=False, beside=[record]) as new:
         new.write_text("graph")
         (new.parent / "conversion.json").write_text("new")
         assert record.read_text() == "old"

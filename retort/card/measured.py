@@ -1,9 +1,47 @@
-"""What the card says of the figures in ``conversion.json``."""
+"""What the card says of the files and figures in ``conversion.json``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+FILES = "## Files"
+
+
+def files_and_figures(record: Mapping[str, Any]) -> Iterable[str]:
+    """Yield the paragraphs of the graphs in a folder, and of what validation found of them.
+
+    Args:
+        record: What ``conversion.json`` says.
+    """
+    rows = [
+        (
+            f"`{name}`",
+            told["precision"],
+            megabytes(told["steps"][-1]["bytes"]),
+            str(told["opset"]),
+            code_names(told["inputs"]),
+            code_names(told["outputs"]),
+        )
+        for name, told in record["files"].items()
+    ]
+    yield FILES
+    yield markdown_table(("file", "precision", "MB", "opset", "inputs", "outputs"), rows)
+    links = [f"`{name}` is `{file}`" for name, file in record["links"].items()]
+    if links:
+        yield f"Second names of the same bytes: {', '.join(links)}."
+    yield from measured(record["validation"], record.get("report"))
+    unmeasured = unmeasured_files(record)
+    if unmeasured:
+        yield f"Made after the conversion, and not measured: {code_names(unmeasured)}."
+
+
+def unmeasured_files(record: Mapping[str, Any]) -> list[str]:
+    """Return the graphs that the fidelity report of ``conversion.json`` lacks, if it has one."""
+    if record["validation"] is None:
+        return []
+    rows = {row["file"] for row in record["validation"]["files"]}
+    return [name for name in record["files"] if name not in rows]
 
 
 def measured(validation: Mapping[str, Any] | None, page: str | None) -> Iterable[str]:
@@ -76,6 +114,11 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Return a table in Markdown."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def code_names(names: Iterable[str]) -> str:
+    """Return names as code, by commas."""
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def megabytes(size: int) -> str:

@@ -73,7 +73,7 @@ def front_matter(
         license_link=_licence_link(folder, source, _text(said.get("license_link"))),
         language=_languages(said.get("language")),
         base_model=source["model_id"] if from_hub else _base_models(said.get("base_model")),
-        base_model_relation=_relation(record) if from_hub else None,
+        base_model_relation=relation(record) if from_hub else None,
         library_name=facts.library_name,
         pipeline_tag=facts.pipeline_tag,
         tags=_tags(said.get("tags"), facts.tags),
@@ -87,7 +87,8 @@ def names_licence(said: Mapping[str, Any]) -> bool:
     return _words(said.get("license")) is not None
 
 
-def _relation(record: Mapping[str, Any]) -> str | None:
+def relation(record: Mapping[str, Any]) -> str | None:
+    """Return what the folder is to its source in the Hub's words, None where they have none."""
     # Of the four that the Hub knows, none is a change of format: it is for lower precision alone.
     precisions = {told["precision"] for told in record["files"].values()}
     return "quantized" if precisions - {"fp32", "Float16"} else None

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from retort import __version__
-from retort.artifact import Checkpoint, graph_bytes
+from retort.artifact import Checkpoint
 from retort.card.command_line import command_line
 from retort.card.consumers import chosen_graph
 from retort.card.facts import MODEL, CardFacts, GraphFile, Usage
-from retort.card.measured import markdown_table, measured, megabytes
+from retort.card.measured import code_names, files_and_figures, markdown_table, megabytes
 from retort.card.metadata import HUB, README, front_matter, names_licence, source_metadata
 from retort.json_files import read_object
 from retort.source.checkpoint_layout import LICENCES
@@ -45,8 +45,7 @@ def write_card(folder: Path, checkpoint: Checkpoint, family: ModelFamily) -> Non
         f"---\n{front_matter(folder, record, said, facts)}\n---",
         *_introduction(record),
         *_licence(folder, said),
-        *_files(folder, record),
-        *measured(record["validation"], record.get("report")),
+        *files_and_figures(record),
         *_use(facts, graphs),
         *_making(record),
     )
@@ -102,28 +101,9 @@ def _licence(folder: Path, said: Mapping[str, Any]) -> Iterable[str]:
     if names_licence(said):
         return
     if texts:
-        yield f"The source's licence is in {_code(texts)}."
+        yield f"The source's licence is in {code_names(texts)}."
     else:
         yield "The source names no licence: ask its authors before you use or share this copy."
-
-
-def _files(folder: Path, record: Mapping[str, Any]) -> Iterable[str]:
-    rows = [
-        (
-            f"`{name}`",
-            told["precision"],
-            megabytes(graph_bytes(folder / name)),
-            str(told["opset"]),
-            _code(told["inputs"]),
-            _code(told["outputs"]),
-        )
-        for name, told in record["files"].items()
-    ]
-    yield "## Files"
-    yield markdown_table(("file", "precision", "MB", "opset", "inputs", "outputs"), rows)
-    links = [f"`{name}` is `{file}`" for name, file in record["links"].items()]
-    if links:
-        yield f"Second names of the same bytes: {', '.join(links)}."
 
 
 def _use(facts: CardFacts, graphs: Sequence[GraphFile]) -> Iterable[str]:
@@ -150,7 +130,3 @@ def _making(record: Mapping[str, Any]) -> Iterable[str]:
 
 def _block(usage: Usage) -> str:
     return f"```{usage.language}\n{usage.code.rstrip()}\n```"
-
-
-def _code(names: Sequence[str]) -> str:
-    return ", ".join(f"`{name}`" for name in names)

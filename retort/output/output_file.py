@@ -7,7 +7,7 @@ A run builds in ``<target>.partial-<pid>`` and renames what is finished; see
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from retort.talk import DISK_ERRORS
 
 
 @contextmanager
-def output_file(target: Path, *, force: bool, record: Path | None = None) -> Iterator[Path]:
+def output_file(target: Path, *, force: bool, beside: Sequence[Path] = ()) -> Iterator[Path]:
     """Build a graph beside its place; put it there only when the body ends without an error.
 
     What stands at the target is never written to, only replaced by a rename: another name of the
@@ -33,7 +33,8 @@ def output_file(target: Path, *, force: bool, record: Path | None = None) -> Ite
     Args:
         target: The ``.onnx`` file to make, in a folder that exists.
         force: Whether to replace an existing file.
-        record: A JSON file that the body may write anew, beside the graph under its own name.
+        beside: Files that tell of the graph, which the body may write anew beside it, under their
+            own names; the first is locked.
 
     Yields:
         The path to write the graph to; its folder is empty and may hold temporary files.
@@ -46,7 +47,7 @@ def output_file(target: Path, *, force: bool, record: Path | None = None) -> Ite
         stack.enter_context(stop_signals_raise())
         with stop_signals_wait(), _explaining(target):
             _refuse_existing(target, force)
-            stack.enter_context(folder_lock(record or target))
+            stack.enter_context(folder_lock(next(iter(beside), target)))
             stack.callback(_clean_up, target)
             clean_up(target)
             scratch = partial_path(target)
@@ -57,7 +58,7 @@ def output_file(target: Path, *, force: bool, record: Path | None = None) -> Ite
             for file in graph_files(scratch / target.name):
                 # Somebody may have made one in the meantime; other graphs' data may lie there.
                 _refuse_existing(target.with_name(file.name), force)
-            _put_in_place(scratch / target.name, target, record)
+            _put_in_place(scratch / target.name, target, beside)
 
 
 def _refuse_existing(target: Path, force: bool) -> None:
@@ -69,7 +70,7 @@ def _refuse_existing(target: Path, force: bool) -> None:
         raise InputError(f"{target} exists; pass --force to replace it")
 
 
-def _put_in_place(new: Path, target: Path, record: Path | None) -> None:
+def _put_in_place(new: Path, target: Path, beside: Sequence[Path]) -> None:
     graph, *data = graph_files(new)
     sync_tree(new.parent)
     with stop_signals_wait():
@@ -81,8 +82,9 @@ def _put_in_place(new: Path, target: Path, record: Path | None) -> None:
         graph.rename(target)
         for file in old_data - {target.with_name(file.name) for file in data}:
             file.unlink()
-        if record is not None and (new.parent / record.name).exists():
-            (new.parent / record.name).rename(record)
+        for told in beside:
+            if (new.parent / told.name).exists():
+                (new.parent / told.name).rename(told)
         sync(target.parent)
 
 

@@ -7,7 +7,7 @@ it follows the reader's light or dark theme; and the same report gives the same 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -24,22 +24,25 @@ MUCH_SMALLER = 0.75  # of the first file, for the sentence at the top
 _SCALE = "On this scale each step to the right is a tenth of the error; 1 is perfect."
 
 
-def write_page(path: Path, name: str, report: ValidationReport) -> None:
-    """Write the page of a report to a file."""
+def write_page(
+    path: Path, name: str, report: ValidationReport, unmeasured: Sequence[str] = ()
+) -> None:
+    """Write the page of a report to a file; ``report_page`` says what the arguments are."""
     with doing(f"drawing {path.name}"):
-        path.write_text(report_page(name, report), encoding="utf-8")
+        path.write_text(report_page(name, report, unmeasured), encoding="utf-8")
 
 
-def report_page(name: str, report: ValidationReport) -> str:
+def report_page(name: str, report: ValidationReport, unmeasured: Sequence[str] = ()) -> str:
     """Return a page that shows a report: plots, tables, and what its words mean.
 
     Args:
         name: The model's name, its title.
         report: What validation found.
+        unmeasured: Files that were made since, so that the report lacks them.
     """
     style = (files("retort") / "data" / "report.css").read_text(encoding="utf-8")
     title = f"{name}: fidelity of its ONNX files"
-    body = "\n".join(_body(name, report))
+    body = "\n".join(_body(name, report, unmeasured))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -48,7 +51,7 @@ def report_page(name: str, report: ValidationReport) -> str:
     )
 
 
-def _body(name: str, report: ValidationReport) -> Iterator[str]:
+def _body(name: str, report: ValidationReport, unmeasured: Sequence[str]) -> Iterator[str]:
     points = file_points(report.files)
     yield f"<header>\n<h1>{escape(name)}</h1>"
     yield paragraph(
@@ -59,6 +62,8 @@ def _body(name: str, report: ValidationReport) -> Iterator[str]:
     yield "</header>\n<main>"
     if lead := _lead(points):
         yield paragraph(lead, "lead")
+    if unmeasured:
+        yield paragraph(f"Made after the conversion, and not measured: {', '.join(unmeasured)}.")
     yield _fidelity(points)
     if traded := [point for point in points if math.isfinite(point.speed)]:
         yield _tradeoff(traded)
