@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def batches(tokenize: Tokenize) -> dict[str, Tensors]:
     }
 
 
-@cache
+@lru_cache(maxsize=2)
 def sentence_transformer(checkpoint: Path, *, trust_remote_code: bool = False) -> Any:
     """Return a checkpoint as sentence-transformers loads it, in float32."""
     return SentenceTransformer(
@@ -123,7 +123,7 @@ def tagger_cases(checkpoint: Path) -> tuple[Case, ...]:
     return tuple(Case(name, made[name], logits(made[name])) for name in made)
 
 
-@cache
+@lru_cache(maxsize=4)
 def session(path: Path) -> onnxruntime.InferenceSession:
     """Open a graph."""
     options = onnxruntime.SessionOptions()

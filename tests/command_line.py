@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 import convert
+from retort import cli
 from retort.json_files import write_json
 
 CONVERT = Path(convert.__file__)
@@ -65,6 +66,14 @@ def run_here(
         code = stop.code
     said = capture.readouterr()
     return Ended(code, said.out, said.err)
+
+
+def retort_refused(capture: pytest.CaptureFixture[str], *argv: str | Path) -> str:
+    """Run a verb of ``retort`` in vain, and return the one line that says why."""
+    ended = run_here(capture, cli.main, *argv)
+    assert (ended.code, ended.stdout, ended.stderr.count("\n")) == (2, "", 1), ended
+    assert ended.stderr.startswith("error: ")
+    return ended.stderr
 
 
 def refused(

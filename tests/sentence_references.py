@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ LEAST_8_BIT_COSINE = 0.93
 LEAST_16_BIT_COSINE = 0.9999
 
 
-@cache
+@lru_cache(maxsize=2)
 def original(conversion: Conversion) -> SentenceTransformer:
     """Return the untouched model of a conversion."""
     return SentenceTransformer(str(conversion().checkpoint), device="cpu")

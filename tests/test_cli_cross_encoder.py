@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command_line import retort_refused
 from converted import Converted
 from cross_encoder_checkpoints import INFERENCE, SENTIMENT, classifier, original, reranker
 
@@ -96,9 +97,4 @@ def test_pairs_of_a_classifier_are_printed_with_their_labels(
 def test_what_cannot_be_used_is_told_in_one_line(
     options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["encode", str(reranker("bert").folder), *options]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    (line,) = told.err.splitlines()
-    assert line.startswith("error: ")
-    assert said in line
+    assert said in retort_refused(capsys, "encode", reranker("bert").folder, *options)

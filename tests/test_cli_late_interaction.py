@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from colbert_references import pair
+from command_line import retort_refused
 from converted import old_layout, tagger
 
 from retort import cli
@@ -106,12 +107,7 @@ def test_a_prompt_goes_before_queries_or_before_documents(
 def test_what_cannot_be_used_is_told_in_one_line(
     options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["encode", str(pair("bert").folder), *options]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    (line,) = told.err.splitlines()
-    assert line.startswith("error: ")
-    assert said in line
+    assert said in retort_refused(capsys, "encode", pair("bert").folder, *options)
 
 
 @pytest.mark.parametrize("conversion", [old_layout, tagger])

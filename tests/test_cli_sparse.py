@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import retort_refused
 from converted import old_layout, tagger
 from runtime_folders import write_json
 from scipy.sparse import load_npz
@@ -130,12 +131,7 @@ def test_out_saves_rows_that_scipy_reads_queries_first(
 def test_what_cannot_be_used_is_told_in_one_line(
     options: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["encode", str(folder), *options]) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    (line,) = told.err.splitlines()
-    assert line.startswith("error: ")
-    assert said in line
+    assert said in retort_refused(capsys, "encode", folder, *options)
 
 
 @pytest.mark.parametrize("conversion", [old_layout, tagger])

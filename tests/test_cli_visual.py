@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from command_line import retort_refused
 from converted import old_layout, tagger
 from PIL import Image
 from visual_images import noise, save_sideways
@@ -48,12 +49,7 @@ def encoded(
 
 def refused(capture: pytest.CaptureFixture[str], *options: str) -> str:
     """Run the command in vain, and return the one line that says why."""
-    assert cli.main(["encode", str(pair("colqwen2").folder), *options]) == 2
-    told = capture.readouterr()
-    assert told.out == ""
-    (line,) = told.err.splitlines()
-    assert line.startswith("error: ")
-    return line
+    return retort_refused(capture, "encode", pair("colqwen2").folder, *options)
 
 
 def test_each_query_and_image_has_a_line_with_its_shape_and_the_last_line_has_the_scores(
