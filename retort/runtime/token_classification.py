@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -12,7 +12,7 @@ from tokenizers import Encoding
 
 from retort.errors import InputError
 from retort.runtime.activations import softmax
-from retort.runtime.batching import check_texts, sorted_batches
+from retort.runtime.batching import check_texts, in_batches
 from retort.runtime.folder import Folder
 from retort.runtime.graph import Graph
 from retort.runtime.labels import check_width, label_names
@@ -160,15 +160,16 @@ class TokenClassificationModel:
             known = ", ".join(AGGREGATIONS)
             raise InputError(f"there is no aggregation {aggregation!r}: choose from {known}")
         sources = _sources(texts)
-        lengths = [len(source.text) for source in sources]
-        tagged: dict[int, _TaggedText] = {}
-        for batch in sorted_batches(lengths, batch_size, show_progress):
+
+        def tag(batch: list[int]) -> Iterator[_TaggedText]:
             encodings = self._tokenizer.encode([sources[index].text for index in batch])
             windows = [[encoding, *encoding.overflowing] for encoding in encodings]
             probabilities = self._probabilities(windows, batch_size)
             for index, own, values in zip(batch, windows, probabilities, strict=True):
-                tagged[index] = self._tag(sources[index], own, values, aggregation)
-        return [tagged[index] for index in range(len(sources))]
+                yield self._tag(sources[index], own, values, aggregation)
+
+        lengths = [len(source.text) for source in sources]
+        return in_batches(lengths, tag, batch_size, show_progress)
 
     def _tag(
         self, source: _Source, windows: Sequence[Encoding], values: Floats, aggregation: str
@@ -186,18 +187,19 @@ class TokenClassificationModel:
     ) -> list[Floats]:
         """Return the probabilities of each text's tokens, ``[tokens, labels]``."""
         flat = [window for own in windows for window in own]
-        results: dict[int, Floats] = {}
         lengths = [len(window.ids) for window in flat]
-        for batch in sorted_batches(lengths, batch_size, show_progress=False):
+
+        def run(batch: list[int]) -> Iterator[Floats]:
             feeds = self._tokenizer.arrays([flat[index] for index in batch])
             logits = self.graph.run(feeds, LOGITS_OUTPUT)
             check_width(self.graph, logits.shape[-1], self.labels)
-            for row, index in enumerate(batch):
-                tokens = self._tokenizer.place(lengths[index], logits.shape[1])
-                results[index] = softmax(logits[row, tokens][text_positions(flat[index])])
-        ordered = iter(range(len(flat)))
+            for row, index in zip(logits, batch, strict=True):
+                tokens = self._tokenizer.place(lengths[index], len(row))
+                yield softmax(row[tokens][text_positions(flat[index])])
+
+        ordered = iter(in_batches(lengths, run, batch_size, show_progress=False))
         step = self._tokenizer.step or 0
-        return [merge_windows([results[next(ordered)] for _ in own], step) for own in windows]
+        return [merge_windows([next(ordered) for _ in own], step) for own in windows]
 
 
 def _sources(texts: Sequence[str | Sequence[str]]) -> list[_Source]:
