@@ -134,6 +134,8 @@ def test_unusable_options_are_told(pooled: Path) -> None:
         load(pooled, providers=["NoSuchProvider"])
     with pytest.raises(InputError, match="threads must be at least 1"):
         load(pooled, threads=0)
+    with pytest.raises(InputError, match="at most 1024, not 100000"):
+        load(pooled, threads=100_000)
     with pytest.raises(InputError, match="batch_size must be at least 1"):
         opened_embedding(pooled).encode("text", batch_size=0)
 

@@ -16,6 +16,7 @@ TEXT_INPUTS = frozenset({"input_ids", "attention_mask", "token_type_ids"})
 IMAGE_INPUTS = frozenset({"pixel_values", "image_grid_thw"})
 SUPPLIED_INPUTS = TEXT_INPUTS | IMAGE_INPUTS
 ERRORS_ONLY = 3
+MOST_THREADS = 1024  # onnxruntime makes as many as it is told, until the memory is full
 
 # onnxruntime's exceptions share no base class, and not every release has all of them.
 _ERROR_NAMES = (
@@ -115,8 +116,10 @@ def _open_session(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = ERRORS_ONLY
     if threads is not None:
-        if threads < 1:
-            raise InputError(f"threads must be at least 1, not {threads}")
+        if not 1 <= threads <= MOST_THREADS:
+            raise InputError(
+                f"threads must be at least 1 and at most {MOST_THREADS}, not {threads}"
+            )
         options.intra_op_num_threads = threads
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=chosen)
