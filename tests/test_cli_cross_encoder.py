@@ -92,9 +92,19 @@ def test_pairs_of_a_classifier_are_printed_with_their_labels(
         (["--text", "a", "--threshold", "1"], "--threshold is for"),
         (["--text", "a", "--out", "scores.npz"], "--out is for embeddings"),
         (["--query", "a", "--document", "b", "--top_k", "0"], "top_k must be at least 1"),
+        (["--text", "a", "--top_k", "0"], "--top_k is for SPLADE and for a reranker's documents"),
+        (["--text", "a", "--top_k", "1"], "--top_k is for SPLADE and for a reranker's documents"),
     ],
 )
 def test_what_cannot_be_used_is_told_in_one_line(
     options: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in retort_refused(capsys, "encode", reranker("bert").folder, *options)
+
+
+def test_labels_are_all_printed_so_that_no_first_few_of_them_can_be_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = ["--query", "a", "--document", "b", "--top_k", "1"]
+    said = retort_refused(capsys, "encode", classifier("bert", SENTIMENT).folder, *options)
+    assert "--top_k is for SPLADE and for a reranker's documents" in said

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pytest
-from command_line import retort_refused
+from command_line import contents, retort_refused
 from converted import old_layout, tagger
 from runtime_folders import write_json
 from scipy.sparse import load_npz
@@ -117,6 +118,38 @@ def test_out_saves_rows_that_scipy_reads_queries_first(
     np.testing.assert_allclose(np.load(out)["scores"], scores)
 
 
+def test_out_never_writes_over_what_is_no_npz_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = folder / "onnx" / "model.onnx"
+    before = contents(folder)
+    said = retort_refused(capsys, "encode", folder, "--text", "red", "--out", graph)
+    assert "arrays are saved as .npz; call it model.npz" in said
+    assert contents(folder) == before
+
+
+def test_vectors_that_are_there_stay_whole_if_new_ones_cannot_be_written(
+    folder: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "vectors.npz"
+    command = ["encode", str(folder), "--text", "red", "--out", str(out)]
+    assert cli.main(command) == 0
+    before = contents(tmp_path)
+
+    def half_written(stream: IO[bytes], **arrays: object) -> None:
+        stream.write(b"PK")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", half_written)
+    capsys.readouterr()
+    assert cli.main(command) == 2
+    assert capsys.readouterr().err == f"error: {out}: cannot be written (No space left on device)\n"
+    assert contents(tmp_path) == before
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
@@ -124,6 +157,7 @@ def test_out_saves_rows_that_scipy_reads_queries_first(
         (["--text", "a", "--pooling", "mean"], "--pooling is for"),
         (["--text", "a", "--prompt_name", "nope"], "nope"),
         (["--text", "a", "--top_k", "0"], "top_k must be at least 1"),
+        (["--text", "a", "--threshold", "nan"], "threshold must be at least 0, not nan"),
         (["--text", "a", "--threshold", "-1"], "threshold must be at least 0"),
         (["--query", "a", "--document", "b", "--prompt_name", "query"], "--prompt_name is for"),
     ],

@@ -6,15 +6,12 @@ import argparse
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from retort.commands.encode_families import encoded_by
 from retort.commands.encode_inputs import refuse
-from retort.errors import InputError
+from retort.commands.saved_arrays import check_place, save_arrays
 from retort.runtime import VisualModel, load
-
-if TYPE_CHECKING:
-    import numpy.typing as npt
 
 ENCODE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "folder": {"metavar": "FOLDER", "help": "a converted folder, or a graph in one"},
@@ -53,7 +50,6 @@ ENCODE_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     },
     "--threshold": {
         "type": float,
-        "default": 0.0,
         "help": "leave out SPLADE's terms up to this weight",
     },
     "--top_k": {
@@ -80,25 +76,14 @@ def encode(options: argparse.Namespace) -> Iterator[str]:
         InputError: If the folder or the texts cannot be used.
     """
     model = load(options.folder, options.model_file, threads=options.threads)
-    if options.out and not options.out.absolute().parent.is_dir():
-        raise InputError(f"{options.out}: its folder does not exist; make it")
+    if options.out:
+        check_place(options.out)
     if not isinstance(model, VisualModel):
         refuse(options, ("image", "heatmap"), "for ColPali and ColQwen2 folders; drop it")
     encoded = encoded_by(model, options)
     if options.out:
-        _save(options.out, encoded.arrays)
+        save_arrays(options.out, encoded.arrays)
         yield str(options.out)
         return
     for record in encoded.records:
         yield json.dumps(record, ensure_ascii=False)
-
-
-def _save(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    import numpy as np
-
-    by_name: dict[str, Any] = dict(arrays)
-    try:
-        with path.open("wb") as stream:
-            np.savez(stream, **by_name)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror})") from error

@@ -137,7 +137,7 @@ def _(model: SparseModel, options: argparse.Namespace) -> Encoded:
             batch_size=options.batch_size,
             prompt_name=options.prompt_name,
             top_k=options.top_k,
-            threshold=options.threshold,
+            threshold=options.threshold or 0.0,
         )
         for side, rows in texts.items()
     }
@@ -161,6 +161,8 @@ def _(model: VisualModel, options: argparse.Namespace) -> Encoded:
 def _(model: CrossEncoderModel, options: argparse.Namespace) -> Encoded:
     refuse(options, ("prompt_name", "pooling", "threshold"), "for embeddings and SPLADE; drop it")
     refuse(options, ("out",), "for embeddings; without it the scores go to stdout as JSON")
+    if len(model.labels) > 1 or not (options.query or options.document):
+        refuse(options, ("top_k",), "for SPLADE and for a reranker's documents; drop it")
     if not (options.query or options.document):
         return Encoded(label_records(model, given_texts(options), batch_size=options.batch_size))
     queries, documents = given_sides(options)

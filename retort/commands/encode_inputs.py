@@ -42,7 +42,7 @@ def refuse(options: argparse.Namespace, names: Sequence[str], reason: str) -> No
         InputError: If one is, with the reason.
     """
     for name in names:
-        if getattr(options, name):
+        if getattr(options, name) not in (None, []):
             raise InputError(f"--{name} is {reason}")
 
 
