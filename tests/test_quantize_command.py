@@ -68,6 +68,13 @@ def test_the_precision_is_qint8_by_default(graph: Path, capsys: pytest.CaptureFi
     assert run(capsys, "quantize", graph).stdout == f"{graph.with_name('model_int8.onnx')}\n"
 
 
+def test_a_precision_may_be_written_in_small_letters_as_for_convert(
+    graph: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    done = run(capsys, "quantize", graph, "--dtype", "float16")
+    assert done.stdout == f"{graph.with_name('model_fp16.onnx')}\n"
+
+
 @pytest.mark.parametrize(
     ("options", "settings"),
     [

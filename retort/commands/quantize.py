@@ -20,10 +20,12 @@ SUFFIXES = {
 }
 _HELP = {field.name: field.metadata["help"] for field in fields(OptimizeArguments)}
 _TARGETS = get_args(get_type_hints(OptimizeArguments)["target"])
+_BY_LOWER = {name.lower(): name for name in PRECISIONS}
 BLOCK_SIZES = get_args(get_type_hints(OptimizeArguments)["block_size"])
 
 
-def _precision(name: str) -> str:
+def _precision(text: str) -> str:
+    name = _BY_LOWER.get(text.lower(), text)
     if name in SUFFIXES:
         return name
     if name in PRECISIONS:

@@ -46,7 +46,7 @@ def optimize(
     started = time.perf_counter()
     if level == 99:
         logger.warning(
-            "--optimize 99 bakes this processor's layouts into the file; run it only on its like"
+            "level 99 bakes this processor's layouts into the file; run it only on its like"
         )
     with third_party_work(f"optimization of {artifact.path.name} at level {level}") as printed:
         path = _work_copy(artifact.path, folder / "input")
