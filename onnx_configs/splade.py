@@ -9,6 +9,7 @@ Formal, Piwowarski and Clinchant 2021 (SPLADE), Formal et al. 2021 (SPLADE v2).
 from __future__ import annotations
 
 import logging
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -26,13 +27,12 @@ from onnx_configs.base import (
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.card.consumers import serving_library
-from retort.card.facts import CardFacts, GraphFile
-from retort.card.sparse import sparse_usages
+from retort.card.facts import MODEL, CardFacts, GraphFile
+from retort.card.sparse import ANSERINI, sparse_usages
 from retort.errors import InputError
 from retort.fidelity import Distance, row_cosines
 from retort.source.checkpoint_layout import document_modules, modules
 from retort.source.sparse import (
-    ANSERINI_ARCHITECTURE,
     class_names,
     query_table,
     query_weights,
@@ -58,11 +58,10 @@ OUTPUTS: Mapping[str, Mapping[int, str]] = {
 POOLING_FOLDER = "1_SpladePooling"
 L1_LIMIT = 1e-2  # of Anserini's guide to ONNX conversion
 TERMS_TOLD = 10
-ANSERINI = """\
+WHERE_ANSERINI_LOOKS = """\
 for Anserini, in the new folder:
-  cp onnx/model.onnx ~/.cache/pyserini/encoders/%s.onnx
-  cp %s ~/.cache/pyserini/encoders/
-or $ANSERINI_ENCODER_CACHE where that is set, under the names that its encoder asks for"""
+%s
+or in $ANSERINI_ENCODER_CACHE where that is set, under the names that its encoder asks for"""
 
 
 class SpladeFamily(ModelFamily):
@@ -134,16 +133,13 @@ class SpladeFamily(ModelFamily):
     def sidecars(self, checkpoint: Checkpoint, arguments: ExportArguments) -> Mapping[str, Any]:
         """Return Anserini's vocabulary, and what SparseEncoder or the query side lacks."""
         tokens = vocabulary(checkpoint)
-        anserini = vocabulary_file(checkpoint)
-        files: dict[str, Any] = {anserini: tokens}
+        files: dict[str, Any] = {vocabulary_file(checkpoint): tokens}
         if not (checkpoint.backbone / "vocab.txt").is_file():
             files["vocab.txt"] = tokens
         if not modules(checkpoint.folder):
             files |= _sentence_transformers_files(checkpoint, self.maximum_length(checkpoint))
         if table := query_table(checkpoint):
             files["query_weights.json"] = query_weights(checkpoint, table)
-        if checkpoint.model_type == ANSERINI_ARCHITECTURE:
-            logger.info(ANSERINI, anserini.removesuffix("-vocab.txt"), anserini)
         return files
 
     def answers(self, model: Any, text: str) -> list[str]:
@@ -153,12 +149,17 @@ class SpladeFamily(ModelFamily):
         return [f"{len(terms)} terms: {', '.join(told)}{', …' if len(terms) > TERMS_TOLD else ''}"]
 
     def card(self, checkpoint: Checkpoint, graphs: Sequence[GraphFile]) -> CardFacts:
-        """Return code that weighs the terms of texts."""
+        """Return code that weighs the terms of texts, and tell where Anserini looks."""
+        usages = sparse_usages(checkpoint, graphs, vocabulary_file(checkpoint))
+        for usage in usages:
+            if usage.consumer == ANSERINI:
+                commands = usage.code.replace(f"{MODEL}/", "").strip()
+                logger.info(WHERE_ANSERINI_LOOKS, textwrap.indent(commands, "  "))
         return CardFacts(
             pipeline_tag="feature-extraction",
             library_name=serving_library(graphs),
             tags=("sentence-transformers", "sparse-encoder", "sparse", "splade"),
-            usages=sparse_usages(checkpoint, graphs, vocabulary_file(checkpoint)),
+            usages=usages,
         )
 
 

@@ -28,6 +28,7 @@ from tiny_checkpoints import build_encoder
 import convert
 from onnx_configs import choose_family, families
 from retort.arguments import ExportArguments
+from retort.card.facts import GraphFile
 from retort.errors import FidelityError, InputError
 from retort.references.sparse import SparseReference
 from retort.stages.verify import verify
@@ -90,11 +91,22 @@ def test_the_log_says_where_anserini_looks_for_the_models_that_it_runs(
 ) -> None:
     checkpoint = resolved(splade(architecture).checkpoint)
     with caplog.at_level(logging.INFO):
-        FAMILY.sidecars(checkpoint, ExportArguments())
-    graph = f"cp onnx/model.onnx ~/.cache/pyserini/encoders/{checkpoint.name}.onnx"
+        FAMILY.card(checkpoint, [GraphFile("onnx/model.onnx", "fp32", tuple(ALL_OUTPUTS))])
+    graph = f'cp "onnx/model.onnx" ~/.cache/pyserini/encoders/{checkpoint.name}.onnx'
     assert (graph in caplog.text) == told
-    vocabulary = f"cp {checkpoint.name}-vocab.txt ~/.cache/pyserini/encoders/"
+    vocabulary = f'cp "{checkpoint.name}-vocab.txt" ~/.cache/pyserini/encoders/'
     assert (vocabulary in caplog.text) == told
+
+
+def test_the_log_names_the_graph_where_it_is_and_only_one_with_anserini_s_outputs(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    checkpoint = resolved(splade("bert").checkpoint)
+    with caplog.at_level(logging.INFO):
+        FAMILY.card(checkpoint, [GraphFile("onnx/model.onnx", "fp32", ("sparse_vector",))])
+        assert "Anserini" not in caplog.text
+        FAMILY.card(checkpoint, [GraphFile("model.onnx", "fp32", tuple(ALL_OUTPUTS))])
+    assert 'cp "model.onnx" ~/.cache/pyserini/encoders/' in caplog.text
 
 
 def test_queries_without_a_model_find_the_weights_of_their_table() -> None:

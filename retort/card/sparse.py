@@ -16,6 +16,7 @@ from retort.card.consumers import (
 from retort.card.facts import MODEL, GraphFile, Usage
 from retort.source.sparse import ANSERINI_ARCHITECTURE, read_pooling
 
+ANSERINI = "Anserini"
 QUERY, DOCUMENT = quoted("How far is the moon?"), quoted("The moon is 384,400 km away.")
 _POOLED_BY_CONSUMERS = ("max", "relu")
 _SPARSE_ENCODER = f"""\
@@ -110,4 +111,4 @@ mkdir -p ~/.cache/pyserini/encoders
 cp "{MODEL}/{graph}" ~/.cache/pyserini/encoders/{name}.onnx
 cp "{MODEL}/{vocabulary_file}" ~/.cache/pyserini/encoders/
 """
-    return Usage("Anserini", "bash", code, _ANSERINI_NOTE)
+    return Usage(ANSERINI, "bash", code, _ANSERINI_NOTE)
