@@ -160,7 +160,7 @@ def report(
     checkpoint: Path, scratch: Path, lists: Sequence[Question], options: argparse.Namespace
 ) -> None:
     """Convert the checkpoint, and print what each file makes of the lists."""
-    files = make_files(options, checkpoint, scratch, beside=["Float16"])
+    files = make_files(options, checkpoint, scratch, beside=["Float16", "Q8"])
     pairs = [pair for question in lists for pair in question.pairs]
     print(f"scoring with {CROSS_ENCODER}", file=sys.stderr)
     original = CrossEncoder(str(checkpoint), device="cpu", activation_fn=torch.nn.Identity())
