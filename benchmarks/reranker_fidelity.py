@@ -2,9 +2,9 @@
 
 No small reranker is at hand, so one is made: all-MiniLM-L6-v2 with a head of one label. The head
 and the upper half of the backbone learn from the English questions of XQuAD which of four
-paragraphs answers each. It is converted to 16 bits, and to 8 bits with each of ``--recipes``; then
-every file scores lists of 20 paragraphs for questions of articles that were held out: the one that
-answers, four of its article, 15 of other articles.
+paragraphs answers each. It is converted to 16 bits, to weights alone of 8 bits (Q8), and to 8 bits
+with each of ``--recipes``; then every file scores lists of 20 paragraphs for questions of articles
+that were held out: the one that answers, four of its article, 15 of other articles.
 
 Printed are, against sentence-transformers' CrossEncoder on the untouched checkpoint:
 
