@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -42,6 +44,20 @@ def calibration_texts() -> tuple[SampleText, ...]:
     on those says something. About 60% are English, and a quarter are of 60 to 150 words.
     """
     return _read_texts("calibration_texts.jsonl")
+
+
+def pieces(texts: Iterable[str], most_words: int = 24) -> tuple[str, ...]:
+    """Return the parts of texts between marks, of two words or more, each once and in order.
+
+    Args:
+        texts: The texts; those that are a piece themselves are left out.
+        most_words: Where longer parts are cut off.
+    """
+    whole = tuple(texts)
+    known = frozenset(whole)
+    parts = (part.split() for text in whole for part in re.split(r"(?<=[.!?;:,\n])\s+", text))
+    cut = dict.fromkeys(" ".join(words[:most_words]) for words in parts if len(words) > 1)
+    return tuple(piece for piece in cut if piece not in known)
 
 
 def _read_texts(file_name: str) -> tuple[SampleText, ...]:

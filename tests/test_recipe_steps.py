@@ -10,7 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from retort.recipes.calibration import calibrate
+from retort.recipes.balance import balanced_scales
+from retort.recipes.calibration import Activations, calibrate
 from retort.recipes.duplicate import duplicating_edits
 from retort.recipes.equalise import Equalised, equalise
 from retort.recipes.graph_view import GraphView
@@ -152,3 +153,28 @@ def test_rounding_by_error_loses_less_on_correlated_activations_than_the_nearest
         )
     ]
     assert found[0] < 0.3 * found[1]
+
+
+def lost_in_8_bits(activations: np.ndarray, weight: np.ndarray) -> float:
+    """Return the squared error of a product whose operands have one scale, and one a column."""
+    step = np.ptp(activations) / 255
+    steps = np.abs(weight).max(axis=0) / 127
+    rough = np.rint(activations / step) * step @ (np.rint(weight / steps) * steps)
+    return float(np.square(rough - activations @ weight).sum())
+
+
+def test_balanced_scales_lose_less_than_dividing_outliers_alone() -> None:
+    sizes = np.exp(RANDOM.normal(size=96)).astype(np.float32)
+    values = (RANDOM.normal(size=(2048, 96)) * sizes).astype(np.float32)
+    weight = (RANDOM.normal(size=(96, 64)) / np.sqrt(sizes)[:, None]).astype(np.float32)
+    low, high = values.min(axis=0), values.max(axis=0)
+    moments = values.T @ values / np.float32(len(values))
+    seen = Activations(np.maximum(high, -low), low, high, values, moments)
+    divided = np.maximum(1, seen.largest / (2 * np.median(seen.largest))).astype(np.float32)
+    scales = balanced_scales(seen, weight, divided, np.ones(96, np.float32))
+    assert scales.min() >= 0.5
+    lost = {
+        name: lost_in_8_bits(values / by, weight * by[:, None])
+        for name, by in (("nothing", np.ones(96)), ("outliers", divided), ("balanced", scales))
+    }
+    assert lost["balanced"] < 0.9 * lost["outliers"] < 0.9 * lost["nothing"]

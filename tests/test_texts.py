@@ -7,7 +7,7 @@ import sys
 import unicodedata
 from collections import Counter
 
-from retort.texts import calibration_texts, validation_texts
+from retort.texts import calibration_texts, pieces, validation_texts
 
 TEXTS = [sample.text for sample in validation_texts()]
 REGISTERS = {sample.register for sample in validation_texts()}
@@ -132,9 +132,14 @@ def test_calibration_texts_run_from_one_character_to_hundreds_of_words() -> None
     assert sum(250 <= count <= 350 for count in counts) >= 3
 
 
+def test_the_pieces_of_texts_are_their_clauses_of_two_words_or_more_each_once() -> None:
+    texts = ("Who is it? It is me, of course.", "of course.", "one two three four. Yes.")
+    assert pieces(texts, most_words=3) == ("Who is it?", "It is me,", "one two three")
+
+
 def test_reading_them_does_not_import_torch() -> None:
     program = (
-        "import sys; from retort.texts import calibration_texts, validation_texts; "
+        "import sys; from retort.texts import calibration_texts, pieces, validation_texts; "
         "calibration_texts(), validation_texts(); print('torch' in sys.modules)"
     )
     finished = subprocess.run(

@@ -99,7 +99,7 @@ class OptimizeArguments:
         default="text", metadata=option("The key of the text in a .jsonl --calibration_dataset.")
     )
     calibration_samples: int = field(
-        default=256, metadata=option("How many texts to calibrate with, at most.")
+        default=400, metadata=option("How many texts to calibrate with, at most.")
     )
     block_size: Literal[16, 32, 64, 128, 256] = field(
         default=32,

@@ -19,6 +19,7 @@ Tokens = Mapping[str, npt.NDArray[np.int64]]
 
 SAMPLED_ROWS = 1024  # of the activations themselves, for each input
 ROWS_OF_A_BATCH = 48
+MOST_MULTIPLIED = 512  # rows of a batch whose outer products are summed
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Activations:
         low: The smallest value of each channel.
         high: The largest.
         rows: A sample of its rows, float32 ``[rows, channels]``.
-        moments: The mean of its outer products, float32 ``[channels, channels]``.
+        moments: The mean of a sample's outer products, float32 ``[channels, channels]``.
     """
 
     largest: Floats
@@ -78,12 +79,13 @@ class _Gathered:
         low, high = rows.min(axis=0), rows.max(axis=0)
         self.low = low if self.low is None else np.minimum(self.low, low)
         self.high = high if self.high is None else np.maximum(self.high, high)
-        moments = rows.T @ rows
+        order = self.random.permutation(len(rows))[:MOST_MULTIPLIED]
+        moments = rows[order].T @ rows[order]
         self.moments = moments if self.moments is None else self.moments + moments
-        self.count += len(rows)
+        self.count += len(order)
         if self.kept < SAMPLED_ROWS:
-            taken = self.random.permutation(len(rows))[:ROWS_OF_A_BATCH]
-            self.rows.append(rows[taken].copy())
+            taken = order[:ROWS_OF_A_BATCH]
+            self.rows.append(rows[taken])
             self.kept += len(taken)
 
     def finished(self) -> Activations:

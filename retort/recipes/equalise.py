@@ -10,6 +10,7 @@ import numpy.typing as npt
 from onnx import helper
 
 from retort.recipes.absorb import absorbing_edits
+from retort.recipes.balance import balanced_scales
 from retort.recipes.calibration import Activations
 from retort.recipes.duplicate import duplicating_edits
 from retort.recipes.graph_view import GraphView
@@ -45,10 +46,14 @@ class Treatment:
         return self.scales[self.index]
 
     @property
+    def copies(self) -> Floats:
+        """How many times each channel is there afterwards, float32 ``[channels]``."""
+        return np.bincount(self.index, minlength=len(self.scales)).astype(np.float32)
+
+    @property
     def factors(self) -> Floats:
         """What the weight's row of each of the channels afterwards is multiplied by."""
-        copies = np.bincount(self.index, minlength=len(self.scales))
-        return (self.scales / copies)[self.index].astype(np.float32)
+        return (self.scales / self.copies)[self.index].astype(np.float32)
 
     def of_activations(self, activations: Activations) -> Activations:
         """Return what the activations are afterwards."""
@@ -86,7 +91,8 @@ def equalise(
     The graph computes the same as before. The division is done by constants where there are such,
     else by a node. SmoothQuant (Xiao et al. 2022, arXiv:2211.10438) does it for all channels; here
     only what is above some multiple of the median channel is divided, down to it, and the multiple
-    is the one that leaves the smallest error. With ``split``, a divided channel is duplicated where
+    is the one that leaves the smallest error; from there the scales are balanced channel by channel
+    where that leaves less. With ``split``, a divided channel is duplicated where
     that costs nothing but columns, so that the weight's rows need not grow.
 
     Args:
@@ -116,6 +122,8 @@ def _equalise_group(
     split = split and duplicating_edits(view, group.input, whole, readers) is not None
     tried = [_treatment(activations, multiple, split=split) for multiple in OUTLIERS]
     errors = [_error(activations, weight, one) for one in tried]
+    tried.append(_balanced(activations, weight, tried[int(np.argmin(errors))]))
+    errors.append(_error(activations, weight, tried[-1]))
     chosen = tried[int(np.argmin(errors))]
     free = absorbing_edits(view, group.input, chosen.scales, readers) is not None
     if min(errors) > (1.0 if free else WORTH_A_NODE) * plain:
@@ -140,6 +148,11 @@ def _treatment(activations: Activations, multiple: float, *, split: bool) -> Tre
     # Up to a whole block, the next channels get a duplicate too: it costs nothing.
     spare = np.concatenate([duplicates, order[copies == 0]])
     return Treatment(scales, np.concatenate([index, spare[:wanted]]))
+
+
+def _balanced(activations: Activations, weight: Floats, start: Treatment) -> Treatment:
+    scales = balanced_scales(activations, weight, start.scales, start.copies)
+    return Treatment(scales, start.index)
 
 
 def _error(activations: Activations, weight: Floats, treatment: Treatment) -> float:

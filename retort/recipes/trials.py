@@ -19,7 +19,7 @@ from retort.graphs.timing import fastest_seconds, shapes_up_to, speed_against
 from retort.kept_answers import kept_on_disk
 from retort.report import RungReport
 from retort.text_files import read_texts
-from retort.texts import calibration_texts, validation_texts
+from retort.texts import calibration_texts, pieces, validation_texts
 
 if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily, Reference, Tensors
@@ -51,8 +51,13 @@ class Trials:
     progress: bool
 
     def batches(self) -> tuple[Tensors, ...]:
-        """Return the calibration texts as the graph takes them, in batches of like lengths."""
-        return tuple(case.inputs for case in _batched(self.reference, self.calibration))
+        """Return the calibration texts and their pieces as the graph takes them.
+
+        Batches are of like lengths. Activations go furthest in texts of a few words, which a
+        collection of longer ones lacks: hence the pieces.
+        """
+        texts = (*self.calibration, *pieces(self.calibration))
+        return tuple(case.inputs for case in _batched(self.reference, texts))
 
     def answers(self, source: Path, folder: Path) -> list[tuple[Case, Tensors]]:
         """Return what the fp32 graph answers to the held-out texts, kept in a folder on disk."""
