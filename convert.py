@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from retort.output.output_folder import OutputFolder
     from retort.plan import Plan
     from retort.recipes.trials import Trials
+    from retort.references.releasable import ReleasableReference
     from retort.report import ValidationReport
 
 logger = logging.getLogger("retort.convert")
@@ -93,11 +94,11 @@ def convert(arguments: ConversionArguments) -> Conversion:
     with output_folder(plan.target, force=arguments.force, source=plan.checkpoint.folder) as output:
         at_commit = replace(arguments, revision=plan.checkpoint.commit or arguments.revision)
         resolve(at_commit, progress=show_progress(quiet=arguments.quiet))  # now with weights
-        trials = prepare_trials(arguments, plan)
+        reference = load_original(arguments, plan) if plan.searches else None
+        trials = prepare_trials(arguments, plan, reference) if reference else None
         with temporary_files_in(output.scratch):
             placed = make_graphs(arguments, plan, trials, output)
         links = package(placed, plan.links, plan.checkpoint, plan.family, arguments, output.folder)
-        reference = trials.reference if trials else None
         report, verified = check(arguments, plan, placed, output, reference)
         write_record(output.folder, arguments, plan, placed, links, report)
         if report:
@@ -107,16 +108,19 @@ def convert(arguments: ConversionArguments) -> Conversion:
     return Conversion(replace(plan, links=links), report, verified, url)
 
 
-def prepare_trials(arguments: ConversionArguments, plan: Plan) -> Trials | None:
-    """Return what 8-bit recipes are tried on, where any are: texts, and the untouched model."""
-    if not plan.searches:
-        return None
-    from retort.recipes.trials import Trials, trial_texts
+def load_original(arguments: ConversionArguments, plan: Plan) -> ReleasableReference:
+    """Load the untouched model, which recipes and every file are measured beside."""
     from retort.stages.validate import load_reference
+
+    return load_reference(plan.family, plan.checkpoint, arguments)
+
+
+def prepare_trials(arguments: ConversionArguments, plan: Plan, reference: Reference) -> Trials:
+    """Return what 8-bit recipes are tried on: texts, and the untouched model."""
+    from retort.recipes.trials import Trials, trial_texts
 
     dataset, field = arguments.calibration_dataset, arguments.calibration_field
     calibration, held_out = trial_texts(dataset, field, arguments.calibration_samples)
-    reference = load_reference(plan.family, plan.checkpoint, arguments)
     progress = show_progress(quiet=arguments.quiet)
     return Trials(plan.family, reference, calibration, held_out, plan.vocabulary, progress)
 
@@ -181,15 +185,10 @@ def check(
     plan: Plan,
     placed: dict[str, Artifact],
     output: OutputFolder,
-    reference: Reference | None = None,
+    reference: ReleasableReference | None = None,
 ) -> tuple[ValidationReport | None, tuple[str, ...]]:
     """Measure every file against the untouched model, and run the samples of --verify."""
-    from retort.stages.validate import (
-        check_load,
-        load_reference,
-        require_agreement,
-        validate,
-    )
+    from retort.stages.validate import check_load, require_agreement, validate
     from retort.stages.verify import sample_texts, verify
 
     if arguments.skip_validation:
@@ -197,7 +196,7 @@ def check(
     report: ValidationReport | None = None
     verified: tuple[str, ...] = ()
     if reference is None and (not arguments.skip_validation or arguments.verify):
-        reference = load_reference(plan.family, plan.checkpoint, arguments)
+        reference = load_original(arguments, plan)
     if reference and not arguments.skip_validation:
         progress = show_progress(quiet=arguments.quiet)
         logger.info("validating %d files against %s", len(placed), reference.library)

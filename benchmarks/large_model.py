@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         weights = save_checkpoint(checkpoint, options.gigabytes * 1e9, options.dtype)
         command = [sys.executable, str(CONVERT), "--model_id", str(checkpoint), "--output_dir"]
         command += [f"{scratch}/onnx", "--quiet", *options.options.split()]
-        if not options.validate:
+        if options.skip_validation:
             command.append("--skip_validation")
         print(f"converting {weights / 1e9:.2f} GB", file=sys.stderr)
         run = run_child(command, Path(scratch) / "log.txt")
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     figures = {
         "weights": options.dtype,
         "fp32 weights GB": round(weights / 1e9, 2),
-        "validated": options.validate,
+        "validated": not options.skip_validation,
         "wall s": round(run.wall, 1),
         "peak GB": round(memory / 1e9, 2),
         "ratio": round(memory / weights, 2),
@@ -145,14 +145,14 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description="Measure the peak memory of the conversion of a large random model.",
-        epilog=f"The bar is a ratio of {MAXIMUM_RATIO:g} without validation. One JSON line goes to "
+        epilog=f"The bar is a ratio of {MAXIMUM_RATIO:g}. One JSON line goes to "
         "stdout, progress to stderr. Needs Linux or macOS, and disk for six times the weights.",
     )
     parser.add_argument(
         "--gigabytes", type=float, default=2.6, help="at least so much fp32 weight, in 1e9 bytes"
     )
     parser.add_argument("--dtype", choices=DTYPES, default="fp32", help="how weights are saved")
-    parser.add_argument("--validate", action="store_true", help="let the conversion validate")
+    parser.add_argument("--skip_validation", action="store_true", help="measure without validation")
     parser.add_argument("--options", default="", help="further options of convert.py, in quotes")
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,34 +15,51 @@ if TYPE_CHECKING:
     from onnx_configs.base import ModelFamily, Reference, Tensors
 
 
+@dataclass(frozen=True)
+class Mates:
+    """A few texts of different lengths in one batch, and each of them alone."""
+
+    together: Case
+    alone: tuple[Case, ...]
+
+
+def mates_of(reference: Reference, texts: Sequence[str]) -> Mates:
+    """Return some of the texts as a batch, padded right, and alone; the reference tokenizes."""
+    batch, together = uneven(texts), mixed_batch(reference, texts)
+    rows = range(len(batch))
+    return Mates(together, tuple(alone(reference, batch, together, row) for row in rows))
+
+
+def effect_of_mates(run: Callable[[Case], Tensors], family: ModelFamily, mates: Mates) -> float:
+    """Return the worst fidelity of a text alone against the same text in a batch of 8.
+
+    Both are run by one graph. Dynamic quantization takes one scale for a whole batch, so that a
+    text's result changes with its batch mates.
+
+    Args:
+        run: Runs the graph, and returns the outputs that the family's fidelity reads.
+        family: Says how fidelity is measured.
+        mates: The texts.
+
+    Returns:
+        The fidelity to six digits; 1 where batch mates have no effect.
+    """
+    outputs, worst = run(mates.together), 1.0
+    for row, case in enumerate(mates.alone):
+        mate = {name: _row(value, row, mates.together, case) for name, value in outputs.items()}
+        scores = family.fidelity(run(case), mate, case.counted)
+        worst = min(worst, float(np.min(scores, initial=1.0)))
+    return round(worst, 6)
+
+
 def batch_mates(
     run: Callable[[Case], Tensors],
     family: ModelFamily,
     reference: Reference,
     texts: Sequence[str],
 ) -> float:
-    """Return the worst fidelity of a text alone against the same text in a batch of 8.
-
-    Both are run by one graph; the reference only tokenizes. Dynamic quantization takes one scale
-    for a whole batch, so that a text's result changes with its batch mates.
-
-    Args:
-        run: Runs the graph, and returns the outputs that the family's fidelity reads.
-        family: Says how fidelity is measured.
-        reference: The PyTorch model.
-        texts: A few of them, of different lengths, are the batch.
-
-    Returns:
-        The fidelity to six digits; 1 where batch mates have no effect.
-    """
-    batch, together = uneven(texts), mixed_batch(reference, texts)
-    outputs, worst = run(together), 1.0
-    for row in range(len(batch)):
-        case = alone(reference, batch, together, row)
-        mate = {name: _row(value, row, together, case) for name, value in outputs.items()}
-        scores = family.fidelity(run(case), mate, case.counted)
-        worst = min(worst, float(np.min(scores, initial=1.0)))
-    return round(worst, 6)
+    """Return the effect of mates on some of the texts, which the reference tokenizes."""
+    return effect_of_mates(run, family, mates_of(reference, texts))
 
 
 def mixed_batch(reference: Reference, texts: Sequence[str]) -> Case:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -22,7 +23,7 @@ from visual_images import noise
 from visual_references import QUERIES, TOLERANCE, Theirs, opened
 
 from onnx_configs import families
-from retort.graphs import external_data
+from retort.graphs import external_data, session
 from retort.stages import validate as validation
 from retort.stages.validate import load_reference, validate
 
@@ -131,3 +132,25 @@ def test_large_files_are_measured_one_at_a_time_with_the_same_result(
     )
     assert figures() == together
     assert len(opens) == 1, "it went by the disk"
+
+
+def test_the_model_is_let_go_before_large_graphs_are_opened_and_loads_again_when_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    family = families()["embedding"]
+    reference = load_reference(family, checkpoint(), ARGUMENTS)
+    inputs = reference.tokenize(["one text"], "right")
+    expected = reference.run(inputs)["sentence_embedding"]
+    held = weakref.ref(reference.loaded)
+    opened_beside: list[bool] = []
+
+    def open_session(path: Path, **options: bool) -> Any:
+        opened_beside.append(held() is not None)
+        return session.open_session(path, **options)
+
+    monkeypatch.setattr(validation, "LARGEST_SINGLE_FILE", 1)
+    monkeypatch.setattr(validation, "open_session", open_session)
+    files, texts = {"portable": portable()}, ["a", "two words"]
+    validate(files, family, reference, vocabulary=90, progress=False, texts=texts)
+    assert opened_beside == [False, False]
+    np.testing.assert_array_equal(reference.run(inputs)["sentence_embedding"], expected)

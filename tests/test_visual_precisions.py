@@ -12,6 +12,7 @@ import pytest
 from agreement import cosine
 from cards import card_of, code_in, front_matter_of
 from converted import Converted, converted, workshop
+from local_models import resolved
 from onnx import TensorProto
 from safetensors.torch import load_file, save_file
 from visual_images import noise, translucent
@@ -23,9 +24,13 @@ from visual_references import (
     Theirs,
     checkpoint_of,
     opened,
+    pair,
     theirs,
 )
 
+from onnx_configs import families
+from onnx_configs.base import TEXT_INPUTS
+from retort.card.facts import MODEL, GraphFile
 from retort.graphs.onnx_file import graphs_of, nodes_of
 
 FILES = {
@@ -167,6 +172,17 @@ def test_the_code_of_a_card_runs_as_it_stands(
     for name, program in programs.items():
         exec(program.replace("path/to/this-folder", str(small(family).folder)), {})
         assert capsys.readouterr().out.strip(), name
+
+
+def test_the_card_of_a_text_graph_shows_no_images_and_its_code_runs(
+    family: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    graph = GraphFile("onnx/text_model.onnx", "fp32", TEXT_INPUTS[:2], ("embeddings",))
+    checkpoint = resolved(checkpoint_of(family))
+    for usage in families()[family].card(checkpoint, [graph]).usages:
+        assert not any(word in usage.code for word in ("image", "pixel", "PIL"))
+        exec(usage.code.replace(MODEL, str(pair(family).folder)), {})
+        assert capsys.readouterr().out.strip(), usage.consumer
 
 
 def test_8_bits_load_with_the_axes_of_old_operator_sets(family: str, tmp_path: Path) -> None:

@@ -18,11 +18,13 @@ class GraphFile:
     Attributes:
         name: Its name in the folder.
         precision: ``fp32`` or a value of ``--quantize``.
+        inputs: The names of its inputs.
         outputs: The names of its outputs.
     """
 
     name: str
     precision: str
+    inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 

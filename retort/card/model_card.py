@@ -76,10 +76,11 @@ def graphs_of(record: Mapping[str, Any]) -> list[GraphFile]:
     """Return the graphs that ``conversion.json`` names, second names after all others."""
     files = record["files"]
     named = {**{name: name for name in files}, **record["links"]}
-    return [
-        GraphFile(name, files[file]["precision"], tuple(files[file]["outputs"]))
-        for name, file in named.items()
-    ]
+    return [_graph(name, files[file]) for name, file in named.items()]
+
+
+def _graph(name: str, told: Mapping[str, Any]) -> GraphFile:
+    return GraphFile(name, told["precision"], tuple(told["inputs"]), tuple(told["outputs"]))
 
 
 def _introduction(record: Mapping[str, Any]) -> Iterable[str]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from tqdm import tqdm
 
 from retort.artifact import Artifact, Checkpoint, graph_bytes
-from retort.batch_mates import batch_mates, mixed_batch
+from retort.batch_mates import Mates, effect_of_mates, mates_of
 from retort.cases import cases
 from retort.errors import FidelityError
 from retort.graphs.measured_graph import MeasuredGraph, found_graph
@@ -21,13 +21,14 @@ from retort.graphs.onnx_file import LARGEST_SINGLE_FILE
 from retort.graphs.session import open_session
 from retort.graphs.timing import fastest_seconds, shapes_up_to, speed_against
 from retort.kept_answers import kept_on_disk
+from retort.references.releasable import ReleasableReference
 from retort.report import ValidationReport
 from retort.talk import doing, third_party_quiet
 from retort.tally import Tally
 from retort.texts import validation_texts
 
 if TYPE_CHECKING:
-    from onnx_configs.base import ModelFamily, Reference
+    from onnx_configs.base import ModelFamily
     from retort.arguments import ExportArguments
     from retort.kept_answers import Answered
 
@@ -39,20 +40,20 @@ POOR_FIDELITY = 0.9  # a mean below it is worth a warning even with --quiet
 
 def load_reference(
     family: ModelFamily, checkpoint: Checkpoint, arguments: ExportArguments
-) -> Reference:
+) -> ReleasableReference:
     """Load the untouched PyTorch model.
 
     Raises:
         ConversionError: If its library cannot load it.
     """
     with doing(f"loading {checkpoint.model_id} with PyTorch"), third_party_quiet():
-        return family.reference(checkpoint, arguments)
+        return ReleasableReference(partial(family.reference, checkpoint, arguments))
 
 
 def validate(
     artifacts: Mapping[str, Artifact],
     family: ModelFamily,
-    reference: Reference,
+    reference: ReleasableReference,
     *,
     vocabulary: int,
     progress: bool,
@@ -65,7 +66,7 @@ def validate(
         artifacts: The files to check, under the names they will be shipped with; the portable
             fp32 graph first.
         family: Says how fidelity is measured.
-        reference: The untouched PyTorch model.
+        reference: The untouched PyTorch model; let go before large graphs are opened.
         vocabulary: The number of token ids, for the inputs of the timing.
         progress: Whether to draw a progress bar.
         texts: The texts to run; None for those that ship.
@@ -82,21 +83,25 @@ def validate(
     texts = [sample.text for sample in validation_texts()] if texts is None else texts
     scratch = TemporaryDirectory(prefix="retort-")
     with doing("validation"), third_party_quiet(), scratch as folder:
-        planned = list(cases(reference, texts))
+        planned, mates = list(cases(reference, texts)), mates_of(reference, texts)
+        wanted = list(reference.run(mates.together.inputs))
         bar = tqdm(planned, desc="validate", unit="batch", disable=not progress)
         answered: Answered = ((case, reference.run(case.inputs)) for case in bar)
         if _large(artifacts):
             answered = list(kept_on_disk(answered, Path(folder)))
+            if not found:  # what other tools' graphs leave out, the reference completes
+                reference.release()
         tally: dict[str, Tally] = {}
-        mates: dict[str, float] = {}
+        effects: dict[str, float] = {}
         for portion in _portions(artifacts):
             graphs = _open(portion, family, reference, found=found)
             tally |= _compare(graphs, family, answered)
-            mates |= _batch_mates(graphs, family, reference, texts)
+            effects |= _effects_of_mates(graphs, family, mates, wanted)
             del graphs
         speed = _speeds(artifacts, vocabulary, reference.max_length)
     rows = [
-        tally[name].row(artifact, speed[name], mates[name]) for name, artifact in artifacts.items()
+        tally[name].row(artifact, speed[name], effects[name])
+        for name, artifact in artifacts.items()
     ]
     shapes = [f"{batch}×{length}" for batch, length in shapes_up_to(reference.max_length)]
     ladders = tuple(a.ladder for a in artifacts.values() if a.ladder is not None)
@@ -116,7 +121,11 @@ def _portions(artifacts: Mapping[str, Artifact]) -> list[Mapping[str, Artifact]]
 
 
 def _open(
-    artifacts: Mapping[str, Artifact], family: ModelFamily, reference: Reference, *, found: bool
+    artifacts: Mapping[str, Artifact],
+    family: ModelFamily,
+    reference: ReleasableReference,
+    *,
+    found: bool,
 ) -> dict[str, MeasuredGraph]:
     sessions = {
         name: open_session(a.path, spinning=False, arena=False) for name, a in artifacts.items()
@@ -124,7 +133,8 @@ def _open(
     if not found:
         return {name: MeasuredGraph(session) for name, session in sessions.items()}
     return {
-        name: found_graph(name, session, family, reference) for name, session in sessions.items()
+        name: found_graph(name, session, family, reference.loaded)
+        for name, session in sessions.items()
     }
 
 
@@ -141,18 +151,16 @@ def _compare(
     return tally
 
 
-def _batch_mates(
+def _effects_of_mates(
     graphs: Mapping[str, MeasuredGraph],
     family: ModelFamily,
-    reference: Reference,
-    texts: Sequence[str],
+    mates: Mates,
+    wanted: Sequence[str],
 ) -> dict[str, float]:
     """Return what batch mates do to each file; NaN of one that takes no batches."""
-    together = mixed_batch(reference, texts)
-    wanted = list(reference.run(together.inputs))
     return {
-        name: batch_mates(partial(graph.run, wanted=wanted), family, reference, texts)
-        if graph.takes(together)
+        name: effect_of_mates(partial(graph.run, wanted=wanted), family, mates)
+        if graph.takes(mates.together)
         else math.nan
         for name, graph in graphs.items()
     }
