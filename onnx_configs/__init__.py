@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from dataclasses import fields
 from functools import cache
 
 from onnx_configs.base import ModelFamily
@@ -24,8 +25,15 @@ def choose_family(checkpoint: Checkpoint, arguments: ExportArguments) -> ModelFa
     """Return the one family that the checkpoint is, or that the user named.
 
     Raises:
-        InputError: If the named family or task is unknown, or none or several families match.
+        InputError: If the named family or task is unknown, none or several families match, or an
+            option is given that is another family's own.
     """
+    family = _chosen(checkpoint, arguments)
+    _refuse_options_of_others(family, arguments)
+    return family
+
+
+def _chosen(checkpoint: Checkpoint, arguments: ExportArguments) -> ModelFamily:
     known = families()
     if arguments.family != "auto" and arguments.family not in known:
         raise InputError(f"--family {arguments.family}: unknown; choose from {', '.join(known)}")
@@ -40,6 +48,17 @@ def choose_family(checkpoint: Checkpoint, arguments: ExportArguments) -> ModelFa
     if len(matching) == 1:
         return matching[0]
     return _refuse(checkpoint, [family.name for family in matching], list(candidates))
+
+
+def _refuse_options_of_others(family: ModelFamily, arguments: ExportArguments) -> None:
+    unset = ExportArguments()
+    for name in (field.name for field in fields(ExportArguments)):
+        owners = [one.name for one in families().values() if name in one.own_options]
+        given = getattr(arguments, name) != getattr(unset, name)
+        if given and owners and family.name not in owners:
+            raise InputError(
+                f"--{name} is for {' and '.join(owners)}, and this is {family.name}; drop it"
+            )
 
 
 def _serving(task: str, known: dict[str, ModelFamily]) -> dict[str, ModelFamily]:

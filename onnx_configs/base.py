@@ -78,6 +78,7 @@ class ModelFamily(ABC):
     precisions: ClassVar[Sequence[str]] = PRECISIONS
     per_row: ClassVar[bool] = False  # whether 8-bit activations need a scale for each token
     layout: ClassVar[Layout] = "onnx"  # what --layout means where it is not given
+    own_options: ClassVar[Sequence[str]] = ()  # of ``ExportArguments``; other families refuse them
     # Outputs that some tool's graphs have instead of the family's, for ``completed`` to read.
     partial_outputs: ClassVar[Sequence[str]] = ()
 

@@ -60,10 +60,6 @@ class ColbertFamily(ModelFamily):
 
     def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
         """Refuse modules that cannot be traced, and prefixes that the tokenizer lacks."""
-        if arguments.pooling:
-            raise InputError(
-                f"{checkpoint.model_id} is used token by token, without a pooling; drop --pooling"
-            )
         types = [module.type for module in modules(checkpoint.folder)]
         unknown = [kind for kind in types[:1] if kind != TRANSFORMER]
         unknown += [kind for kind in types[1:] if kind not in DENSES]

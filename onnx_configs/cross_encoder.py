@@ -49,11 +49,7 @@ class CrossEncoderFamily(ModelFamily):
         return any(name.endswith("ForSequenceClassification") for name in architectures)
 
     def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
-        """Refuse a pooling, damaged labels, and models that give no scores for batches."""
-        if arguments.pooling:
-            raise InputError(
-                f"--pooling is for embeddings; {checkpoint.model_id} is a classifier; drop it"
-            )
+        """Refuse damaged labels, and models that give no scores for batches."""
         labels(checkpoint)
         _refuse_encoder_decoder(checkpoint)
         if _is_decoder(checkpoint):

@@ -39,6 +39,7 @@ class EmbeddingFamily(ModelFamily):
     name = "embedding"
     tasks = ("feature-extraction",)
     fidelity_unit = "cosine of embeddings"
+    own_options = ("pooling",)
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
         """Tell it by modules.json ending in a pooled vector, or by a backbone without a head."""

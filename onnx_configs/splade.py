@@ -70,6 +70,7 @@ class SpladeFamily(ModelFamily):
     name = "splade"
     tasks = ("fill-mask",)
     fidelity_unit = "cosine of sparse vectors"
+    own_options = ("splade_outputs",)
     partial_outputs = (TERMS, WEIGHTS)
 
     def recognises(self, checkpoint: Checkpoint) -> bool:
@@ -77,9 +78,7 @@ class SpladeFamily(ModelFamily):
         return class_names(document_modules(checkpoint.folder))[:2] == DOCUMENT_SIDE
 
     def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
-        """Refuse outputs and poolings that are none, and modules that cannot be traced."""
-        if arguments.pooling:
-            raise InputError("--pooling is for embeddings; SPLADE has its own; drop it")
+        """Refuse outputs that are none, and modules that cannot be traced."""
         _outputs(arguments)
         parts = document_modules(checkpoint.folder)
         if parts and class_names(parts) != DOCUMENT_SIDE:

@@ -22,7 +22,6 @@ from retort.card.consumers import (
     transformers_js,
 )
 from retort.card.facts import MODEL, CardFacts, GraphFile
-from retort.errors import InputError
 from retort.fidelity import tag_agreement
 from retort.source.labels import label_files, label_settings, label_table
 
@@ -43,9 +42,7 @@ class TokenClassificationFamily(ModelFamily):
         return any(name.endswith("ForTokenClassification") for name in architectures)
 
     def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
-        """Refuse a pooling, and a checkpoint without labels."""
-        if arguments.pooling:
-            raise InputError("--pooling is for embeddings; a token classifier has no use for it")
+        """Refuse a checkpoint without labels."""
         label_table(checkpoint)
 
     def recipe(self, checkpoint: Checkpoint, arguments: ExportArguments) -> GraphRecipe:

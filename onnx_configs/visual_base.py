@@ -18,7 +18,6 @@ from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.card.facts import CardFacts, GraphFile
 from retort.card.visual import QUERY, visual_usages
-from retort.errors import InputError
 from retort.fidelity import row_cosines
 from retort.fusions.skip_images import skip_images
 from retort.runtime.folder import Folder
@@ -42,6 +41,7 @@ class VisualFamily(ModelFamily):
 
     tasks = ("feature-extraction",)
     fidelity_unit = "cosine of token embeddings"
+    own_options = ("visual_variant",)
     per_row = True  # a few tokens of images and of long texts have very large activations
     architecture: ClassVar[str]
     image_inputs: ClassVar[Axes]
@@ -49,11 +49,6 @@ class VisualFamily(ModelFamily):
     def recognises(self, checkpoint: Checkpoint) -> bool:
         """Tell it by the architecture in config.json."""
         return self.architecture in (checkpoint.config.get("architectures") or [])
-
-    def check(self, checkpoint: Checkpoint, arguments: ExportArguments) -> None:
-        """Refuse what has no place in a graph of token embeddings."""
-        if arguments.pooling:
-            raise InputError(f"{checkpoint.model_id} is used token by token; drop --pooling")
 
     def check_architecture(self, checkpoint: Checkpoint) -> None:
         """Accept the architecture, which Optimum need not know."""

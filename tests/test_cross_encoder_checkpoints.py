@@ -90,7 +90,7 @@ def test_a_reranker_with_its_own_code_needs_the_flag_and_then_agrees(tmp_path: P
 
 
 def test_a_pooling_makes_no_sense_for_a_classifier() -> None:
-    with pytest.raises(InputError, match="--pooling is for embeddings"):
+    with pytest.raises(InputError, match="--pooling is for embedding"):
         converted(reranker("bert").checkpoint, pooling="mean")
 
 

@@ -166,3 +166,19 @@ def test_a_task_of_no_family_is_refused_with_the_tasks_there_are() -> None:
 def test_a_task_that_nobody_knows_is_refused() -> None:
     with pytest.raises(InputError, match="--task embeddings-please: Optimum knows no such task"):
         chosen(described(), task="embeddings-please")
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "owners"),
+    [
+        ("pooling", "mean", "embedding"),
+        ("splade_outputs", ["sparse_vector"], "splade"),
+        ("visual_variant", "text", "colpali and colqwen2"),
+    ],
+)
+def test_an_option_of_another_family_is_refused_and_not_ignored(
+    option: str, value: object, owners: str
+) -> None:
+    tagger = described(architectures=["BertForTokenClassification"], model_type="bert")
+    with pytest.raises(InputError, match=f"--{option} is for {owners}, and this is token_class"):
+        choose_family(tagger, ExportArguments(**{option: value}))

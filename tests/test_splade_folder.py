@@ -27,6 +27,7 @@ from tiny_checkpoints import build_encoder
 
 import convert
 from onnx_configs import choose_family, families
+from onnx_configs.base import TEXT_INPUTS
 from retort.arguments import ExportArguments
 from retort.card.facts import GraphFile
 from retort.errors import FidelityError, InputError
@@ -52,8 +53,8 @@ def test_outputs_that_are_unknown_or_cannot_be_checked_are_refused(outputs: list
 
 
 def test_a_pooling_is_refused() -> None:
-    with pytest.raises(InputError, match="--pooling is for embeddings"):
-        FAMILY.check(resolved(splade("bert").checkpoint), ExportArguments(pooling="mean"))
+    with pytest.raises(InputError, match="--pooling is for embedding, and this is splade"):
+        choose_family(resolved(splade("bert").checkpoint), ExportArguments(pooling="mean"))
 
 
 def test_unknown_poolings_and_modules_after_them_are_refused(tmp_path: Path) -> None:
@@ -85,13 +86,18 @@ def test_the_vocabulary_has_one_token_on_each_line_by_id(
         assert {token: index for index, token in enumerate(lines)} == expected
 
 
+def fp32_file(name: str, outputs: Sequence[str]) -> GraphFile:
+    """Return what a card is told of a graph."""
+    return GraphFile(name, "fp32", TEXT_INPUTS, tuple(outputs))
+
+
 @pytest.mark.parametrize(("architecture", "told"), [("bert", True), ("distilbert", False)])
 def test_the_log_says_where_anserini_looks_for_the_models_that_it_runs(
     architecture: str, told: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     checkpoint = resolved(splade(architecture).checkpoint)
     with caplog.at_level(logging.INFO):
-        FAMILY.card(checkpoint, [GraphFile("onnx/model.onnx", "fp32", tuple(ALL_OUTPUTS))])
+        FAMILY.card(checkpoint, [fp32_file("onnx/model.onnx", ALL_OUTPUTS)])
     graph = f'cp "onnx/model.onnx" ~/.cache/pyserini/encoders/{checkpoint.name}.onnx'
     assert (graph in caplog.text) == told
     vocabulary = f'cp "{checkpoint.name}-vocab.txt" ~/.cache/pyserini/encoders/'
@@ -103,9 +109,9 @@ def test_the_log_names_the_graph_where_it_is_and_only_one_with_anserini_s_output
 ) -> None:
     checkpoint = resolved(splade("bert").checkpoint)
     with caplog.at_level(logging.INFO):
-        FAMILY.card(checkpoint, [GraphFile("onnx/model.onnx", "fp32", ("sparse_vector",))])
+        FAMILY.card(checkpoint, [fp32_file("onnx/model.onnx", ["sparse_vector"])])
         assert "Anserini" not in caplog.text
-        FAMILY.card(checkpoint, [GraphFile("model.onnx", "fp32", tuple(ALL_OUTPUTS))])
+        FAMILY.card(checkpoint, [fp32_file("model.onnx", ALL_OUTPUTS)])
     assert 'cp "model.onnx" ~/.cache/pyserini/encoders/' in caplog.text
 
 

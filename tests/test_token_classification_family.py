@@ -104,5 +104,5 @@ def test_labels_that_stand_in_a_file_alone_are_found(
 
 def test_a_pooling_makes_no_sense_for_a_tagger(tmp_path: Path) -> None:
     folder = build_token_classifier(tmp_path / "tagger", "bert")
-    with pytest.raises(InputError, match="--pooling is for embeddings"):
+    with pytest.raises(InputError, match="--pooling is for embedding"):
         converted(folder, pooling="mean")

@@ -64,7 +64,7 @@ def _(model: EmbeddingModel, options: argparse.Namespace) -> Encoded:
         pooling=options.pooling,
     )
     records = (
-        {"text": text, "embedding": vector.tolist()}
+        {"text": text, "shape": list(vector.shape), "embedding": vector.tolist()}
         for text, vector in zip(texts, vectors, strict=True)
     )
     return Encoded(records, {"embeddings": vectors})

@@ -127,11 +127,14 @@ def save_graph(model: onnx.ModelProto, path: Path) -> None:
 def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return the graph with the types and shapes of its values, fused operators included.
 
+    What is declared of its outputs stays.
+
     Raises:
         ConversionError: If ONNX Runtime's symbolic shape inference fails on the graph.
     """
     from onnxruntime.tools.symbolic_shape_infer import SymbolicShapeInference
 
+    declared = list(model.graph.output)
     with doing("symbolic shape inference (--skip_shape_inference leaves it out)"):
         # Its own static method leaves a copy of the graph in the working folder when it fails.
         inference = SymbolicShapeInference(2**31 - 1, True, False, 0)
@@ -142,7 +145,10 @@ def infer_shapes(model: onnx.ModelProto) -> onnx.ModelProto:
         inference._update_output_from_vi()
         if not complete:
             raise ValueError("not every shape could be inferred")
-        return inference.out_mp_
+    # Inference invents names for the dynamic axes of outputs, which have names already.
+    del inference.out_mp_.graph.output[:]
+    inference.out_mp_.graph.output.extend(declared)
+    return inference.out_mp_
 
 
 def constant_names(graph: onnx.GraphProto) -> set[str]:
