@@ -71,6 +71,18 @@ def test_each_query_and_image_has_a_line_with_its_shape_and_the_last_line_has_th
     np.testing.assert_allclose(last["scores"], model.score(queries, images), atol=1e-3)
 
 
+def test_people_see_the_scores_as_a_table_with_the_best_page_of_a_query_first(
+    family: str, pages: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = words(image=pages, query=QUERIES)
+    assert cli.main(["encode", str(pair(family).folder), *options]) == 0
+    told = capsys.readouterr()
+    (row, _) = json.loads(told.out.splitlines()[-1])["scores"]
+    start = told.err.index(QUERIES[0])
+    table = [float(line.split()[0]) for line in told.err[start:].splitlines()[1:3]]
+    np.testing.assert_allclose(table, sorted(row, reverse=True), atol=1e-4)
+
+
 def test_queries_or_images_alone_have_no_scores(
     family: str, pages: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:

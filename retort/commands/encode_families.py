@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from retort.commands.encode_inputs import given_sides, given_texts, refuse
 from retort.commands.ranking_records import label_records, ranking_records
-from retort.commands.sparse_records import scores_record, sparse_arrays, sparse_records
+from retort.commands.scores import scores_record
+from retort.commands.sparse_records import sparse_arrays, sparse_records
 from retort.commands.visual_records import visual_results
 from retort.errors import InputError
 from retort.runtime import (
@@ -117,7 +118,7 @@ def _(model: LateInteractionModel, options: argparse.Namespace) -> Encoded:
             arrays[f"{kind}_{index}"] = tokens
     if queries and documents:
         scores = model.score(kinds["query"][1], kinds["document"][1])
-        records.append(scores_record(scores))
+        records.append(scores_record(queries, documents, scores))
         arrays["scores"] = scores
     return Encoded(iter(records), arrays)
 
@@ -145,7 +146,7 @@ def _(model: SparseModel, options: argparse.Namespace) -> Encoded:
     arrays = sparse_arrays([vector for row in vectors.values() for vector in row], model.dimension)
     if texts.get("query") and texts.get("document"):
         arrays["scores"] = model.score(vectors["query"], vectors["document"])
-        records.append(scores_record(arrays["scores"]))
+        records.append(scores_record(texts["query"], texts["document"], arrays["scores"]))
     return Encoded(iter(records), arrays)
 
 

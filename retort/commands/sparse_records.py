@@ -50,8 +50,3 @@ def sparse_arrays(vectors: Sequence[SparseVector], dimension: int) -> dict[str, 
         "indices": np.concatenate([vector.indices for vector in vectors]),
         "indptr": np.cumsum([0, *map(len, vectors)]),
     }
-
-
-def scores_record(scores: npt.NDArray[np.float32]) -> Mapping[str, Any]:
-    """Return what is printed of the scores, ``[queries, documents]``."""
-    return {"scores": [[round(score, 4) for score in row] for row in scores.tolist()]}

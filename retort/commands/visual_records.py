@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from retort.commands.sparse_records import scores_record
+from retort.commands.scores import scores_record
 from retort.errors import InputError
 from retort.runtime import VisualModel
 from retort.runtime.images import pillow
@@ -47,12 +47,13 @@ def visual_results(model: VisualModel, options: argparse.Namespace) -> tuple[Rec
     ]
     arrays: Arrays = {f"query_{index}": tokens for index, tokens in enumerate(texts)}
     arrays |= {f"image_{index}": tokens for index, tokens in enumerate(pages)}
-    if queries and images:
-        arrays["scores"] = model.score(texts, pages)
-        records.append(scores_record(arrays["scores"]))
     if heatmap is not None:
         drawn = model.heatmap(queries[0], images[0], query=texts[0], page=pages[0])
         _save(drawn, heatmap)
+    if queries and images:
+        arrays["scores"] = model.score(texts, pages)
+        records.append(scores_record(queries, images, arrays["scores"]))
+    if heatmap is not None:
         records.append({"heatmap": str(heatmap)})
     return records, arrays
 
