@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from retort.artifact import Checkpoint
@@ -105,6 +105,24 @@ def _with_head(base: Any, allowed: Axes, wanted: Axes, head: torch.nn.Module | N
     return HeadOnnxConfig
 
 
+def in_place_of(
+    run_model: Callable[..., Any], run: Callable[[inspect.BoundArguments], dict[str, Any]]
+) -> Callable[..., dict[str, Any]]:
+    """Return what is traced instead of a model: it has the model's signature, as Optimum asks.
+
+    Args:
+        run_model: The model's own forward.
+        run: Takes what the forward is called with, and returns the outputs by name.
+    """
+    signature = inspect.signature(run_model)
+
+    @functools.wraps(run_model)
+    def forward(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        return run(signature.bind(*args, **kwargs))
+
+    return forward
+
+
 def _head_patcher(base: Any, head: Any, names: Iterable[str]) -> Any:
     class HeadPatcher(base):
         """While the model is traced, the head runs after it, before outputs are left out."""
@@ -114,16 +132,13 @@ def _head_patcher(base: Any, head: Any, names: Iterable[str]) -> Any:
         def __enter__(self) -> None:
             self._model.add_module("retort_head", head.to(self._model.device))
             self._alone = run_model = self.orig_forward
-            signature = inspect.signature(run_model)
 
-            @functools.wraps(run_model)
-            def run_both(*args: Any, **kwargs: Any) -> dict[str, Any]:
-                outputs = run_model(*args, **kwargs)
-                mask = signature.bind(*args, **kwargs).arguments["attention_mask"]
-                both = {**outputs, **head(outputs, mask)}
+            def run_both(given: inspect.BoundArguments) -> dict[str, Any]:
+                outputs = run_model(*given.args, **given.kwargs)
+                both = {**outputs, **head(outputs, given.arguments["attention_mask"])}
                 return {name: both[name] for name in names}  # traced by place, not name
 
-            self.orig_forward = run_both
+            self.orig_forward = in_place_of(run_model, run_both)
             super().__enter__()
 
         def __exit__(self, exc_type: Any, exc_value: Any, traceback: Any) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnx_configs.base import TOKEN_AXES, GraphRecipe, ModelFamily, Tensors
-from onnx_configs.config_base import Axes
+from onnx_configs.config_base import Axes, in_place_of
 from retort.arguments import ExportArguments
 from retort.artifact import Checkpoint
 from retort.card.facts import CardFacts, GraphFile
@@ -167,16 +167,12 @@ def _config_class(
             graph = make_graph(self._model).eval()
             self._model._modules.clear()  # or every weight would be traced under two names
             self._model.add_module("retort_graph", graph)
-            run_model = self.orig_forward
-            signature = inspect.signature(run_model)
 
-            @functools.wraps(run_model)
-            def run_graph(*args: Any, **kwargs: Any) -> dict[str, Any]:
-                given = signature.bind(*args, **kwargs).arguments
-                results: dict[str, Any] = graph(*(given[name] for name in inputs))
+            def run_graph(given: inspect.BoundArguments) -> dict[str, Any]:
+                results: dict[str, Any] = graph(*(given.arguments[name] for name in inputs))
                 return results
 
-            self.orig_forward = run_graph
+            self.orig_forward = in_place_of(self.orig_forward, run_graph)
             super().__enter__()
 
     class VisualOnnxConfig(OnnxConfig):
