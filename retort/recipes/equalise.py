@@ -10,7 +10,7 @@ import numpy.typing as npt
 from onnx import helper
 
 from retort.recipes.absorb import absorbing_edits
-from retort.recipes.balance import balanced_scales
+from retort.recipes.balance import WEIGHT_SHARE, balanced_scales
 from retort.recipes.calibration import Activations
 from retort.recipes.duplicate import duplicating_edits
 from retort.recipes.graph_view import GraphView
@@ -25,7 +25,6 @@ WORTH_A_NODE = 0.9  # of the error that remains, for a multiplication that canno
 HEADROOM = 1.3  # other texts may go further than the calibration texts did
 MOST_DUPLICATES = 0.11  # of the channels
 BLOCK = 16  # columns that integer kernels compute at once
-WEIGHT_SHARE = 0.5  # what rounding by error leaves of the weights' error
 
 
 @dataclass(frozen=True)
