@@ -97,6 +97,20 @@ def third_party_work(what: str) -> Iterator[io.StringIO]:
 
 
 @contextlib.contextmanager
+def without_bars() -> Iterator[None]:
+    """Hide, inside, transformers' progress bars, which count files and not the user's work."""
+    from transformers.utils import logging as library
+
+    shown = library.is_progress_bar_enabled()
+    library.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            library.enable_progress_bar()
+
+
+@contextlib.contextmanager
 def third_party_quiet() -> Iterator[io.StringIO]:
     """Silence, inside, the talk of tracers and optimizers that says nothing of the result.
 

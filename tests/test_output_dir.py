@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from functools import cache
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from command_line import Ended, convert_here
 from converted import workshop
 from tiny_checkpoints import build_encoder
+from transformers import AutoModel
 
 Capture = pytest.CaptureFixture[str]
 
@@ -98,3 +100,16 @@ def test_an_output_folder_that_cannot_be_is_refused(
         assert (ended.code, ended.stdout) == (2, "")
         assert said in ended.error
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_quiet_conversion_of_weights_in_shards_says_nothing_but_where_it_is(
+    tmp_path: Path, capsys: Capture
+) -> None:
+    shards = Path(shutil.copytree(checkpoint(), tmp_path / "shards"))
+    (shards / "model.safetensors").unlink()
+    AutoModel.from_pretrained(checkpoint()).save_pretrained(shards, max_shard_size="20KB")
+    assert len(list(shards.glob("*.safetensors"))) > 1
+    capsys.readouterr()
+    out = tmp_path / "out"
+    words = ("--model_id", shards, "--output_dir", out, "--quiet", "--optimize", "0")
+    assert convert_here(capsys, *words) == Ended(0, f"{out}\n", "")

@@ -14,7 +14,7 @@ from retort.artifact import Artifact, Checkpoint
 from retort.errors import ConversionError, InputError
 from retort.graphs.external_data import settle_external_data
 from retort.graphs.onnx_file import rewrite_graph
-from retort.talk import third_party_work
+from retort.talk import third_party_work, without_bars
 
 if TYPE_CHECKING:
     from onnx_configs.base import GraphRecipe, ModelFamily
@@ -94,13 +94,14 @@ def _load_model(checkpoint: Checkpoint, recipe: GraphRecipe, device: str) -> Any
         task, framework="pt", model_type=checkpoint.model_type, library="transformers"
     )
     try:
-        model, info = kind.from_pretrained(
-            checkpoint.backbone,
-            dtype=torch.float32,
-            trust_remote_code=checkpoint.trust_remote_code,
-            local_files_only=True,
-            output_loading_info=True,
-        )
+        with without_bars():
+            model, info = kind.from_pretrained(
+                checkpoint.backbone,
+                dtype=torch.float32,
+                trust_remote_code=checkpoint.trust_remote_code,
+                local_files_only=True,
+                output_loading_info=True,
+            )
     except pickle.UnpicklingError as error:
         raise _hostile_pickle(checkpoint) from error
     except (OSError, ImportError) as error:

@@ -23,12 +23,12 @@ from retort.graphs.timing import fastest_seconds, shapes_up_to, speed_against
 from retort.kept_answers import kept_on_disk
 from retort.references.releasable import ReleasableReference
 from retort.report import ValidationReport
-from retort.talk import doing, third_party_quiet
+from retort.talk import doing, third_party_quiet, without_bars
 from retort.tally import Tally
 from retort.texts import validation_texts
 
 if TYPE_CHECKING:
-    from onnx_configs.base import ModelFamily
+    from onnx_configs.base import ModelFamily, Reference
     from retort.arguments import ExportArguments
     from retort.kept_answers import Answered
 
@@ -46,8 +46,16 @@ def load_reference(
     Raises:
         ConversionError: If its library cannot load it.
     """
-    with doing(f"loading {checkpoint.model_id} with PyTorch"), third_party_quiet():
-        return ReleasableReference(partial(family.reference, checkpoint, arguments))
+
+    def load() -> Reference:
+        with (
+            doing(f"loading {checkpoint.model_id} with PyTorch"),
+            third_party_quiet(),
+            without_bars(),
+        ):
+            return family.reference(checkpoint, arguments)
+
+    return ReleasableReference(load)
 
 
 def validate(
