@@ -29,7 +29,7 @@ def choose_family(checkpoint: Checkpoint, arguments: ExportArguments) -> ModelFa
             option is given that is another family's own.
     """
     family = _chosen(checkpoint, arguments)
-    _refuse_options_of_others(family, arguments)
+    _refuse_options_of_others(checkpoint, family, arguments)
     return family
 
 
@@ -50,14 +50,17 @@ def _chosen(checkpoint: Checkpoint, arguments: ExportArguments) -> ModelFamily:
     return _refuse(checkpoint, [family.name for family in matching], list(candidates))
 
 
-def _refuse_options_of_others(family: ModelFamily, arguments: ExportArguments) -> None:
+def _refuse_options_of_others(
+    checkpoint: Checkpoint, family: ModelFamily, arguments: ExportArguments
+) -> None:
     unset = ExportArguments()
     for name in (field.name for field in fields(ExportArguments)):
         owners = [one.name for one in families().values() if name in one.own_options]
         given = getattr(arguments, name) != getattr(unset, name)
         if given and owners and family.name not in owners:
             raise InputError(
-                f"--{name} is for {' and '.join(owners)}, and this is {family.name}; drop it"
+                f"--{name} is for {' and '.join(owners)}, and this is {family.name}; drop it for "
+                f"{checkpoint.model_id}"
             )
 
 

@@ -135,7 +135,7 @@ CASES = {
         build=build_sentence_transformer,
     ),
     "a pooling for a token classifier": Case(
-        config(), ("--pooling", "token classifier"), ("--pooling", "cls"),
+        config(), ("--pooling is for embedding", "token_classification"), ("--pooling", "cls"),
         build=build_token_classifier,
     ),
 }  # fmt: skip

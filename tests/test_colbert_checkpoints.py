@@ -143,7 +143,9 @@ CASES = {
         ("modules.json: cannot put sentence_transformers.models.Pooling into",),
         ("--family", "colbert"),
     ),
-    "a pooling that is asked for": Case(bert, ("drop --pooling",), ("--pooling", "mean")),
+    "a pooling that is asked for": Case(
+        bert, ("--pooling is for embedding", "colbert"), ("--pooling", "mean")
+    ),
     "a prefix that the tokenizer lacks": Case(
         said(SETTINGS, query_prefix="[Query] "), ("no token '[Query] '", SETTINGS)
     ),
