@@ -14,7 +14,7 @@ FIRST_STEP = 0.04  # of a scale's logarithm
 COLUMNS = 128  # of the weight, spread evenly: they stand for the others
 SHARPNESS = (16.0, 64.0)  # of the power mean that stands for the largest, at first and at last
 SMALLEST = 0.5  # a channel that calibration hardly saw must keep room for other texts
-WEIGHT_SHARE = 0.6  # what rounding by error leaves of the weights' error
+WEIGHT_SHARE = 0.5  # what rounding by error leaves of the weights' error
 TINY = 1e-20
 
 
