@@ -15,8 +15,9 @@ from retort.recipes.calibration import Activations, calibrate
 from retort.recipes.duplicate import duplicating_edits
 from retort.recipes.equalise import Equalised, equalise
 from retort.recipes.graph_view import GraphView
-from retort.recipes.products import find_groups, load
-from retort.recipes.rounding import channel_scales, round_by_error, round_nearest
+from retort.recipes.products import find_groups
+from retort.recipes.rounding import channel_scales, paired_order, round_by_error, round_nearest
+from retort.recipes.spread import load
 
 RANDOM = np.random.default_rng(0)
 WIDTH = 192
@@ -138,6 +139,19 @@ def test_two_products_of_safe_weights_fit_16_bits(by_error: bool) -> None:
         rounded = round_nearest(weight, scales, pairs=True)
     assert pair_sums(rounded).max() <= 128
     assert np.abs(rounded * scales - weight).max() < 0.4
+
+
+def test_rows_with_large_weights_get_partners_with_small_ones() -> None:
+    weight = (RANDOM.normal(size=(65, 40)) * np.repeat([1, 0.1], [33, 32])[:, None]).astype("f4")
+    order = paired_order(weight)
+    assert sorted(order) == list(range(65))
+    importance = np.ones(65, np.float32)
+    lost = []
+    for rows_in_order in (weight, weight[order]):
+        scales = channel_scales(rows_in_order, importance, pairs=True)
+        rounded = round_nearest(rows_in_order, scales, pairs=True)
+        lost.append(float(np.square(rounded * scales - rows_in_order).sum()))
+    assert lost[1] < 0.5 * lost[0]
 
 
 def test_rounding_by_error_loses_less_on_correlated_activations_than_the_nearest() -> None:

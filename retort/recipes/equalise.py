@@ -16,6 +16,7 @@ from retort.recipes.duplicate import duplicating_edits
 from retort.recipes.graph_view import GraphView
 from retort.recipes.products import Group
 from retort.recipes.ranges import quantized_rows, signed_weight
+from retort.recipes.rounding import paired_order
 
 Floats = npt.NDArray[np.float32]
 Index = npt.NDArray[np.int64]
@@ -23,7 +24,7 @@ Index = npt.NDArray[np.int64]
 OUTLIERS = (16.0, 8.0, 6.0, 4.0, 3.0, 2.5, 2.0, 1.5)  # times the median channel
 WORTH_A_NODE = 0.9  # of the error that remains, for a multiplication that cannot be absorbed
 HEADROOM = 1.3  # other texts may go further than the calibration texts did
-MOST_DUPLICATES = 0.11  # of the channels
+MOST_DUPLICATES = 0.025  # of the channels: a few channels are all that duplicates help
 BLOCK = 16  # columns that integer kernels compute at once
 
 
@@ -91,8 +92,9 @@ def equalise(
     else by a node. SmoothQuant (Xiao et al. 2022, arXiv:2211.10438) does it for all channels; here
     only what is above some multiple of the median channel is divided, down to it, and the multiple
     is the one that leaves the smallest error; from there the scales are balanced channel by channel
-    where that leaves less. With ``split``, a divided channel is duplicated where
-    that costs nothing but columns, so that the weight's rows need not grow.
+    where that leaves less. With ``split``, the most divided channels are duplicated where that
+    costs nothing but columns, so that the weight's rows need not grow, and put in the order that
+    ``paired_order`` asks for.
 
     Args:
         view: The graph; changed.
@@ -127,6 +129,9 @@ def _equalise_group(
     free = absorbing_edits(view, group.input, chosen.scales, readers) is not None
     if min(errors) > (1.0 if free else WORTH_A_NODE) * plain:
         return Equalised(group, activations, plain)
+    if split:
+        order = paired_order(chosen.of_weight(weight))
+        chosen = Treatment(chosen.scales, chosen.index[order])
     name = _apply(view, group, chosen)
     treated = chosen.of_activations(activations)
     return Equalised(Group(name, group.products), treated, min(errors))
@@ -139,7 +144,7 @@ def _treatment(activations: Activations, multiple: float, *, split: bool) -> Tre
     index = np.arange(len(scales))
     if not split or not (scales > 1).any():
         return Treatment(scales, index)
-    most = int(MOST_DUPLICATES * len(scales)) // BLOCK * BLOCK
+    most = max(int(MOST_DUPLICATES * len(scales)) // BLOCK, 1) * BLOCK
     order = np.argsort(-scales, kind="stable")
     copies = np.ceil(scales[order]).astype(int) - 1
     duplicates = np.repeat(order, copies)
@@ -169,7 +174,7 @@ def _apply(view: GraphView, group: Group, treatment: Treatment) -> str:
     readers = frozenset(product.node for product in group.products)
     for product in group.products:
         view.add_constant(product.weight, treatment.of_weight(view.constant(product.weight)))
-    if len(treatment.index) > len(treatment.scales):
+    if not np.array_equal(treatment.index, np.arange(len(treatment.scales))):
         more = duplicating_edits(view, group.input, treatment.index, readers)
         for constant, values in (more or {}).items():
             view.add_constant(constant, values)

@@ -14,8 +14,9 @@ from retort.graphs.onnx_file import save_graph
 from retort.recipes.calibration import Activations, Tokens, calibrate
 from retort.recipes.equalise import Equalised, equalise
 from retort.recipes.graph_view import GraphView
-from retort.recipes.products import find_groups, load
+from retort.recipes.products import find_groups
 from retort.recipes.rewrite import Rounding, quantize_products, quantize_tables
+from retort.recipes.spread import load
 
 PLAIN = "plain"
 

@@ -42,6 +42,27 @@ def channel_scales(weight: Floats, importance: Floats, *, pairs: bool) -> Floats
     return best.astype(np.float32)
 
 
+def paired_order(weight: Floats) -> npt.NDArray[np.int64]:
+    """Return an order of the rows in which sums of two products fit 16 bits with the least loss.
+
+    The row that comes nearest to the largest weight of any column gets the one that stays furthest
+    from it as its partner, and so on.
+
+    Args:
+        weight: float32 ``[rows, columns]``.
+
+    Returns:
+        int64 ``[rows]``; the first two are partners, the next two, and so on.
+    """
+    widest = np.maximum(np.abs(weight).max(axis=0), 1e-12)
+    falling = np.argsort(-(np.abs(weight) / widest).max(axis=1), kind="stable")
+    half = len(falling) // 2
+    order = falling.copy()
+    order[0 : 2 * half : 2], order[1 : 2 * half : 2] = falling[:half], falling[::-1][:half]
+    order[2 * half :] = falling[half : half + len(falling) % 2]
+    return order
+
+
 def round_nearest(weight: Floats, scales: Floats, *, pairs: bool) -> Signed:
     """Return the nearest 8-bit weights, ``[rows, columns]``."""
     exact = weight / scales
