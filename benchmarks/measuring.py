@@ -19,6 +19,7 @@ from retort.runtime.graph import Graph
 Found = TypeVar("Found")
 
 SHAPES = ((1, 32), (8, 128), (32, 128))
+TIMED_SECONDS = 0.8  # for each session and shape in each round
 
 
 class ExactGraph(Graph):
@@ -98,7 +99,9 @@ def sizes_and_speeds(
         print("timing", file=sys.stderr)
         sessions = {file.name: open_session(file.path) for file in (files.original, *measured)}
         vocabulary = Folder(files.folder).mapping("config.json")["vocab_size"]
-        seconds = fastest_seconds(sessions, vocabulary, shapes=shapes, rounds=rounds)
+        seconds = fastest_seconds(
+            sessions, vocabulary, shapes=shapes, rounds=rounds, budget_seconds=TIMED_SECONDS
+        )
         for baseline, bar in ((files.eight_bits[0].name, least_speed), (FP32, None)):
             for place, (batch, length) in enumerate(shapes):
                 name = f"speed against {baseline}, {batch}×{length}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,7 +81,10 @@ class _Gathered:
         self.high = high if self.high is None else np.maximum(self.high, high)
         order = self.random.permutation(len(rows))[:MOST_MULTIPLIED]
         moments = rows[order].T @ rows[order]
-        self.moments = moments if self.moments is None else self.moments + moments
+        if self.moments is None:
+            self.moments = moments
+        else:
+            self.moments += moments
         self.count += len(order)
         if self.kept < SAMPLED_ROWS:
             taken = order[:ROWS_OF_A_BATCH]
@@ -94,8 +97,8 @@ class _Gathered:
         assert self.moments is not None
         largest = np.maximum(np.abs(self.low), np.abs(self.high))
         rows = np.concatenate(self.rows)
-        moments = self.moments / np.float32(self.count)
-        return Activations(largest, self.low, self.high, rows, moments)
+        self.moments /= np.float32(self.count)
+        return Activations(largest, self.low, self.high, rows, self.moments)
 
 
 def calibrate(
@@ -117,13 +120,28 @@ def calibrate(
     gathered = {name: _Gathered() for name in names}
     for batch in tqdm(batches, desc="calibrate", unit="batch", disable=not progress):
         inputs = {name: values for name, values in batch.items() if name in taken}
-        found = session.run(list(names), inputs)
-        for name, values in zip(names, found, strict=True):
-            rows = _real_rows(values, batch["attention_mask"])
-            if len(rows):
-                gathered[name].add(rows)
+        _gather(gathered, session.run(list(names), inputs), batch["attention_mask"])
+    del session
     watched.unlink()
-    return {name: sums.finished() for name, sums in gathered.items() if sums.count}
+    return {name: sums.finished() for name, sums in _taken_out(gathered) if sums.count}
+
+
+def _gather(
+    gathered: Mapping[str, _Gathered], found: list[Floats], mask: npt.NDArray[np.int64]
+) -> None:
+    """Add what one batch made; of its values, nothing is left when the next batch runs."""
+    found.reverse()
+    for sums in gathered.values():
+        rows = _real_rows(found.pop(), mask)
+        if len(rows):
+            sums.add(rows)
+
+
+def _taken_out(gathered: dict[str, _Gathered]) -> Iterator[tuple[str, _Gathered]]:
+    """Yield what a mapping holds, which then holds it no longer."""
+    while gathered:
+        name = next(iter(gathered))
+        yield name, gathered.pop(name)
 
 
 def _write_with_outputs(path: Path, watched: Path, names: Sequence[str]) -> None:

@@ -90,6 +90,7 @@ def prepare(source: Path, folder: Path, batches: tuple[Tokens, ...], *, progress
     path = folder / "model.onnx"
     names = [group.input for group in find_groups(view)]
     save_graph(view.rebuilt(), path)
+    del view  # a copy of the weights, which calibration has no use for
     if not names:
         raise ConversionError(f"{source.name}: has no product with constant weights; leave it fp32")
     return Prepared(path, calibrate(path, names, batches, progress=progress))
