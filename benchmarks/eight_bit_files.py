@@ -113,6 +113,7 @@ def make_files(
     *,
     family: str = "auto",
     beside: Sequence[str] = (),
+    dataset: Path | None = None,
 ) -> Files:
     """Convert a checkpoint to fp32 and with each recipe that the options name.
 
@@ -122,16 +123,17 @@ def make_files(
         scratch: The folder to convert into.
         family: Its family.
         beside: Precisions to make beside fp32, other than the recipes' 8 bits.
+        dataset: Texts for the recipes to be tried on; None for those that ship.
     """
     folder = scratch / FP32
     chosen = ["--family", family]
     convert_in_child(checkpoint, folder, [*chosen, *_precisions(beside)])
     original = GraphFile(FP32, folder / PORTABLE)
     others = [GraphFile(path.stem, path) for path in sorted(original.path.parent.glob("*.onnx"))]
-    made = [
-        _converted(entry, checkpoint, scratch, [*chosen, *_passed_on(options)])
-        for entry in _entries(options)
-    ]
+    passed = [*chosen, *_passed_on(options)]
+    if dataset is not None:
+        passed += ["--calibration_dataset", str(dataset)]
+    made = [_converted(entry, checkpoint, scratch, passed) for entry in _entries(options)]
     given = [GraphFile(str(path), path) for path in options.files]
     per_tensor = per_tensor_file(original.path, scratch)
     return Files(

@@ -55,7 +55,8 @@ def _climb(source: Artifact, settings: QuantizeSettings, trials: Trials, folder:
             return replace(made, ladder=ladder)
     raise FidelityError(
         f"{settings.precision}: no recipe reaches {settings.min_fidelity:g}; nothing was written, "
-        f"ask for less with --min_fidelity or for another precision\n{ladder.table()}"
+        "give texts like those it will meet with --calibration_dataset, ask for less with "
+        f"--min_fidelity, or for another precision\n{ladder.table()}"
     )
 
 
