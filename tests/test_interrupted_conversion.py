@@ -129,6 +129,14 @@ class Act(logging.Handler):
             self.act()
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Let Ctrl-C be heard: shells start what runs in their background with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @contextmanager
 def when_said(words: str, act: Callable[[], None]) -> Iterator[None]:
     handler = Act(words, act)
@@ -140,6 +148,7 @@ def when_said(words: str, act: Callable[[], None]) -> Iterator[None]:
         logger.removeHandler(handler)
 
 
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("stage", BEGINNINGS)
 def test_ctrl_c_at_any_stage_leaves_the_old_result(
     stage: str, model: Path, tmp_path: Path, capfd: Capture
