@@ -45,7 +45,8 @@ def _split(
         return None
     others = [*node.input[3:MASK], *node.input[MASK + 1 :]]
     read_once = all(len(consumers[part]) == 1 for part in split.output)
-    even = len(split.input) > 1 and len(set(np.ravel(view.constant(split.input[1])))) == 1
+    sizes = split.input[1] if len(split.input) > 1 else ""
+    even = view.is_constant(sizes) and len(set(np.ravel(view.constant(sizes)))) == 1
     plain = not any(others) and not attribute(node, "unidirectional", 0)
     last = attribute(split, "axis", 0) in (-1, 2)
     return split if plain and read_once and even and last else None
