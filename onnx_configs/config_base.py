@@ -116,6 +116,7 @@ def in_place_of(
     """
     signature = inspect.signature(run_model)
 
+    # Of every model it stands for, it takes what that model's own forward takes.
     @functools.wraps(run_model)
     def forward(*args: Any, **kwargs: Any) -> dict[str, Any]:
         return run(signature.bind(*args, **kwargs))

@@ -1,8 +1,9 @@
-"""Attention whose three projections are one integer product, as one operator."""
+"""Attention taken apart into its one product and what remains, and put together in 8 bits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from onnx import NodeProto, helper
@@ -11,6 +12,46 @@ from retort.recipes.graph_view import MICROSOFT, GraphView, attribute
 
 ATTRIBUTES = ("num_heads", "scale", "mask_filter_value")
 MASK = 4  # of the inputs of MultiHeadAttention
+
+
+def spread_attention(view: GraphView, node: NodeProto) -> list[NodeProto] | None:
+    """Return the product of the three weights of ``Attention``, and ``MultiHeadAttention``.
+
+    Args:
+        view: The graph; gets the constants that the nodes need.
+        node: An ``Attention`` node of ONNX Runtime.
+
+    Returns:
+        Nodes that compute the same, or None where the node does more than that.
+    """
+    if not _splits_evenly(view, node):
+        return None
+    activations, weight, bias, mask = (*node.input, "")[:4]
+    name, width = node.name, view.shape(weight)[0]
+    sizes = view.add_constant(f"{name}_sizes", np.full(3, width, np.int64))
+    parts = [f"{name}_{part}" for part in ("query", "key", "value")]
+    product, projected = f"{name}_product", f"{name}_projected"
+    return [
+        helper.make_node("MatMul", [activations, weight], [product], f"{name}_MatMul"),
+        helper.make_node("Add", [product, bias], [projected], f"{name}_Add"),
+        helper.make_node("Split", [projected, sizes], parts, f"{name}_Split", axis=-1),
+        helper.make_node(
+            "MultiHeadAttention", [*parts, "", mask] if mask else parts, list(node.output), name,
+            domain=MICROSOFT, **_settings(node),
+        ),
+    ]  # fmt: skip
+
+
+def _splits_evenly(view: GraphView, node: NodeProto) -> bool:
+    given = [name for name in node.input[4:] if name]
+    weight = view.shape(node.input[1]) if view.is_float_table(node.input[1]) else (0, 0)
+    plain = not attribute(node, "unidirectional", 0) and not attribute(node, "do_rotary", 0)
+    return plain and not given and len(node.output) == 1 and weight[1] == 3 * weight[0] > 0
+
+
+def _settings(node: NodeProto) -> dict[str, Any]:
+    """Return the attributes that all three operators have."""
+    return {name: value for name in ATTRIBUTES if (value := attribute(node, name)) is not None}
 
 
 def join_attention(view: GraphView) -> None:
@@ -55,8 +96,7 @@ def _split(
 def _joined(node: NodeProto, product: NodeProto) -> NodeProto:
     values, weight, scale, weight_scale, zero, weight_zero, bias = product.input
     mask = node.input[MASK] if len(node.input) > MASK else ""
-    kept = {name: value for name in ATTRIBUTES if (value := attribute(node, name)) is not None}
     inputs = [values, weight, bias, scale, weight_scale, mask, zero, weight_zero]
     return helper.make_node(
-        "QAttention", inputs, list(node.output), node.name, domain=MICROSOFT, **kept
+        "QAttention", inputs, list(node.output), node.name, domain=MICROSOFT, **_settings(node)
     )

@@ -10,7 +10,7 @@ from retort.recipes.graph_view import Array, GraphView
 
 ELEMENTWISE = frozenset(
     {
-        "Abs", "Add", "BiasGelu", "Clip", "Div", "Elu", "Erf", "FastGelu", "Gelu", "HardSwish",
+        "Abs", "Add", "Clip", "Div", "Elu", "Erf", "FastGelu", "Gelu", "HardSwish",
         "LeakyRelu", "Max", "Min", "Mul", "Neg", "Pow", "QuickGelu", "Relu", "Sigmoid", "Softplus",
         "Sqrt", "Sub", "Tanh",
     }

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-import numpy as np
 import onnx
 from onnx import NodeProto, helper
 
+from retort.recipes.attention import spread_attention
 from retort.recipes.graph_view import MICROSOFT, GraphView, attribute
 from retort.recipes.sums import subtract_products
 
@@ -34,38 +34,6 @@ def spread_out(view: GraphView) -> None:
         if nodes is not None:
             spread[node.name] = nodes
     view.replace(spread)
-
-
-def _attention(view: GraphView, node: NodeProto) -> list[NodeProto] | None:
-    if not _splits_evenly(view, node):
-        return None
-    activations, weight, bias, mask = (*node.input, "")[:4]
-    name, width = node.name, view.shape(weight)[0]
-    sizes = view.add_constant(f"{name}_sizes", np.full(3, width, np.int64))
-    parts = [f"{name}_{part}" for part in ("query", "key", "value")]
-    kept = {
-        key: value
-        for key in ("num_heads", "scale", "mask_filter_value")
-        if (value := attribute(node, key)) is not None
-    }
-    attention = helper.make_node(
-        "MultiHeadAttention", [*parts, "", mask] if mask else parts, list(node.output), name,
-        domain=MICROSOFT, **kept,
-    )  # fmt: skip
-    product = f"{name}_product"
-    return [
-        helper.make_node("MatMul", [activations, weight], [product], f"{name}_MatMul"),
-        helper.make_node("Add", [product, bias], [f"{name}_projected"], f"{name}_Add"),
-        helper.make_node("Split", [f"{name}_projected", sizes], parts, f"{name}_Split", axis=-1),
-        attention,
-    ]
-
-
-def _splits_evenly(view: GraphView, node: NodeProto) -> bool:
-    given = [name for name in node.input[4:] if name]
-    weight = view.shape(node.input[1]) if view.is_float_table(node.input[1]) else (0, 0)
-    plain = not attribute(node, "unidirectional", 0) and not attribute(node, "do_rotary", 0)
-    return plain and not given and len(node.output) == 1 and weight[1] == 3 * weight[0] > 0
 
 
 def _gemm(view: GraphView, node: NodeProto) -> list[NodeProto] | None:
@@ -125,7 +93,7 @@ def _skip_normalization(view: GraphView, node: NodeProto) -> list[NodeProto] | N
 
 Writer = Callable[[GraphView, NodeProto], list[NodeProto] | None]
 WRITERS: Mapping[tuple[str, str], Writer] = {
-    (MICROSOFT, "Attention"): _attention,
+    (MICROSOFT, "Attention"): spread_attention,
     (MICROSOFT, "BiasGelu"): _bias_gelu,
     (MICROSOFT, "SkipLayerNormalization"): _skip_normalization,
     ("", "Gemm"): _gemm,
