@@ -130,10 +130,11 @@ def make_files(
     convert_in_child(checkpoint, folder, [*chosen, *_precisions(beside)])
     original = GraphFile(FP32, folder / PORTABLE)
     others = [GraphFile(path.stem, path) for path in sorted(original.path.parent.glob("*.onnx"))]
-    passed = [*chosen, *_passed_on(options)]
+    passed = [*chosen, *(["--target", options.target] if options.target else [])]
     if dataset is not None:
         passed += ["--calibration_dataset", str(dataset)]
-    made = [_converted(entry, checkpoint, scratch, passed) for entry in _entries(options)]
+    least = options.min_fidelity
+    made = [_converted(entry, checkpoint, scratch, passed, least) for entry in _entries(options)]
     given = [GraphFile(str(path), path) for path in options.files]
     per_tensor = per_tensor_file(original.path, scratch)
     return Files(
@@ -158,10 +159,15 @@ def _graph(text: str) -> Path:
     return Path(text)
 
 
-def _converted(entry: str, checkpoint: Path, scratch: Path, passed: Sequence[str]) -> GraphFile:
+def _converted(
+    entry: str, checkpoint: Path, scratch: Path, passed: Sequence[str], least: float | None
+) -> GraphFile:
     precision, _, recipe = entry.rpartition(":")
     folder = scratch / entry.replace(":", "-")
     asked = [*_precisions([precision or "QInt8"]), "--recipe", recipe]
+    # What is not searched for is measured by validation alone, which is left out here.
+    if least is not None and recipe != "plain":
+        asked += ["--min_fidelity", str(least)]
     cost = convert_in_child(checkpoint, folder, [*passed, *asked])
     return GraphFile(entry, folder / EIGHT_BITS, cost)
 
@@ -169,14 +175,6 @@ def _converted(entry: str, checkpoint: Path, scratch: Path, passed: Sequence[str
 def _entries(options: argparse.Namespace) -> list[str]:
     said = options.recipes or ("" if options.files else "plain,auto")
     return [entry for entry in said.split(",") if entry]
-
-
-def _passed_on(options: argparse.Namespace) -> list[str]:
-    passed = []
-    for name in ("min_fidelity", "target"):
-        if getattr(options, name) is not None:
-            passed += [f"--{name}", str(getattr(options, name))]
-    return passed
 
 
 def _precisions(names: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from tiny_checkpoints import build_encoder
 from retort import __version__
 from retort.argument_parser import parse_arguments
 from retort.arguments import ConversionArguments
+from retort.errors import InputError
 
 HELP_CPU_SECONDS = 1.5
 
@@ -115,6 +116,28 @@ def test_reduce_range_is_on_off_or_left_to_the_target(
 def test_per_channel_is_on_unless_switched_off() -> None:
     assert parsed().per_channel
     assert not parsed("--no_per_channel").per_channel
+
+
+@pytest.mark.parametrize(
+    ("settings", "refused"),
+    [
+        ({"quantize": ["QInt8"], "recipe": "plain"}, True),
+        ({"quantize": ["QInt8", "Float16"]}, True),
+        ({"quantize": ["QInt8"]}, False),
+        ({"quantize": ["QUInt8Static"], "recipe": "plain"}, False),
+        ({"quantize": ["Float16"], "skip_validation": False}, False),
+        ({"quantize": ["Float16"], "min_fidelity": 0.0}, False),
+    ],
+)
+def test_a_fidelity_that_nothing_would_measure_is_refused(
+    settings: dict[str, Any], refused: bool
+) -> None:
+    given = {"model_id": "m", "skip_validation": True, "min_fidelity": 0.9, **settings}
+    if refused:
+        with pytest.raises(InputError, match="with --skip_validation, nothing measures"):
+            ConversionArguments(**given)
+    else:
+        assert ConversionArguments(**given).quantize == settings["quantize"]
 
 
 def test_dashes_stand_for_underscores() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from retort.errors import InputError
+from retort.recipes.trials import trial_texts
 from retort.text_files import read_texts
 
 
@@ -51,6 +52,15 @@ def test_what_is_no_file_of_texts_is_refused_by_its_name(
     with pytest.raises(InputError, match=message) as refused:
         read_texts(written(tmp_path / name, content))
     assert name in str(refused.value)
+
+
+def test_the_option_that_names_the_field_is_the_commands_own(tmp_path: Path) -> None:
+    file = written(tmp_path / "a.jsonl", b'{"query": "a"}\n{"query": "b"}')
+    with pytest.raises(InputError, match="--text_field"):
+        read_texts(file)
+    with pytest.raises(InputError, match="--calibration_field"):
+        trial_texts(str(file), "text", 10)
+    assert trial_texts(str(file), "query", 10) == (("b",), ("a",))
 
 
 def test_a_missing_file_and_an_empty_folder_are_refused(tmp_path: Path) -> None:

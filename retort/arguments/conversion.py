@@ -38,7 +38,8 @@ class ConversionArguments(
         """Split comma-separated precisions, and refuse unknown ones and opsets out of range.
 
         Raises:
-            InputError: If a precision is not one of ``PRECISIONS``, or an opset not of ``OPSETS``.
+            InputError: If a precision is not one of ``PRECISIONS``, an opset not of ``OPSETS``, a
+                number out of range, or a fidelity asked for that nothing would measure.
         """
         object.__setattr__(self, "verify", self.verify or bool(self.verify_text))
         if self.opset is not None and self.opset not in OPSETS:
@@ -52,6 +53,17 @@ class ConversionArguments(
             raise InputError(f"--calibration_samples {self.calibration_samples}: give 1 or more")
         object.__setattr__(self, "splade_outputs", _split(self.splade_outputs))
         object.__setattr__(self, "quantize", _precisions(self.quantize))
+        unmeasured = [name for name in self.quantize if not self._searches(name)]
+        if self.min_fidelity and self.skip_validation and unmeasured:
+            raise InputError(
+                f"--min_fidelity {self.min_fidelity:g}: with --skip_validation, nothing measures "
+                f"{unmeasured[0]}; drop one of the two"
+            )
+
+    def _searches(self, precision: str) -> bool:
+        """Tell whether a precision is measured while it is made, by trying recipes on texts."""
+        tried = self.recipe != "plain" or precision.endswith("Static")
+        return tried and "Int8" in precision
 
 
 def _split(items: Sequence[str]) -> list[str]:

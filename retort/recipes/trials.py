@@ -130,7 +130,7 @@ def trial_texts(
     if dataset is None:
         shipped = tuple(sample.text for sample in calibration_texts())
         return _spread(shipped, samples), tuple(sample.text for sample in validation_texts())
-    texts = read_texts(Path(dataset), field)
+    texts = read_texts(Path(dataset), field, option="--calibration_field")
     held_out = texts[::HELD_OUT]
     rest = tuple(text for at, text in enumerate(texts) if at % HELD_OUT) or texts
     return _spread(rest, samples), _spread(held_out, MOST_HELD_OUT)
